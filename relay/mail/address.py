@@ -1,0 +1,99 @@
+"""Envelope addresses: one strict parser, no decoding, no normalising beyond the domain's case.
+
+Source: RFC 5321 §4.1.2 and §4.5.3.1, RFC 6531 §3.3 (UTF-8 local parts and domains), RFC 5891 (IDNA).
+Display addresses in header fields are parsed elsewhere and never decide routing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from relay.mail.errors import AddressSyntaxError
+
+LOCAL_PART_OCTETS: Final = 64
+DOMAIN_OCTETS: Final = 255
+PATH_OCTETS: Final = 256
+
+_ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"
+_UTF8 = r"\u0080-\U0010ffff"
+_DOT_STRING = re.compile(rf"[{_ATEXT}{_UTF8}]+(?:\.[{_ATEXT}{_UTF8}]+)*\Z")
+_QUOTED = re.compile(rf'"(?:[\x20\x21\x23-\x5b\x5d-\x7e{_UTF8}]|\\[\x20-\x7e])*"\Z')
+_LABEL = rf"[A-Za-z0-9{_UTF8}_](?:[A-Za-z0-9{_UTF8}_\-]*[A-Za-z0-9{_UTF8}_])?"
+_DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\u0080-\u009f\u2028\u2029\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A mailbox: `local` as the client wrote it, `domain` in lower case (U-labels stay U-labels)."""
+
+    local: str
+    domain: str
+
+    def __str__(self) -> str:
+        return f"{self.local}@{self.domain}"
+
+    @property
+    def ascii_domain(self) -> str:
+        """The domain in A-labels, as DNS wants it. Raises AddressSyntaxError where IDNA refuses it."""
+        return to_ascii_domain(self.domain)
+
+    @property
+    def needs_smtputf8(self) -> bool:
+        return not self.local.isascii()
+
+
+@lru_cache(maxsize=4096)
+def parse_address(text: str) -> Address:
+    """Parse `local@domain` or `local@[address literal]`.
+
+    Raises AddressSyntaxError with words fit for a 501/553 reply.
+    """
+    if _FORBIDDEN.search(text):
+        raise AddressSyntaxError("control character in address")
+    local, at, domain = text.rpartition("@")
+    if not at:
+        raise AddressSyntaxError("address has no @domain")
+    if len(local.encode()) > LOCAL_PART_OCTETS:
+        raise AddressSyntaxError(f"local part is longer than {LOCAL_PART_OCTETS} octets")
+    if not (_DOT_STRING.match(local) or _QUOTED.match(local)):
+        raise AddressSyntaxError("local part is not a dot-string or quoted string")
+    return Address(local, _parse_domain(domain))
+
+
+def _parse_domain(domain: str) -> str:
+    if domain.startswith("[") and domain.endswith("]"):
+        literal = domain[1:-1]
+        try:
+            if literal[:5].lower() == "ipv6:":
+                return f"[IPv6:{ipaddress.IPv6Address(literal[5:])}]"
+            return f"[{ipaddress.IPv4Address(literal)}]"
+        except ValueError:
+            raise AddressSyntaxError("bad address literal") from None
+    if not _DOMAIN.match(domain):
+        raise AddressSyntaxError("domain is not a valid host name")
+    if len(to_ascii_domain(domain)) > DOMAIN_OCTETS:
+        raise AddressSyntaxError(f"domain is longer than {DOMAIN_OCTETS} octets")
+    return domain.lower()
+
+
+@lru_cache(maxsize=4096)
+def to_ascii_domain(domain: str) -> str:
+    """`bücher.example` -> `xn--bcher-kva.example`. Raises AddressSyntaxError."""
+    if domain.isascii():
+        if any(len(label) > 63 for label in domain.split(".")):
+            raise AddressSyntaxError("a domain label is longer than 63 octets")
+        return domain.lower()
+    try:
+        return domain.encode("idna").decode("ascii").lower()
+    except UnicodeError:
+        raise AddressSyntaxError("domain is not valid IDNA") from None
+
+
+def domain_of(address: str) -> str:
+    """The domain of an address already parsed once, in lower case; `""` for the null sender."""
+    return address.rpartition("@")[2].lower()

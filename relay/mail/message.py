@@ -1,0 +1,85 @@
+"""Message: accepted bytes, CRLF only, never altered after spooling; additions are a prefix.
+
+Headers are read by a linear scan of the raw bytes, never by the email package: its parser is quadratic on
+hostile input and does not give the same bytes back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:((?:[^\r\n]|\r(?!\n)|\r\n[ \t])*)(?:\r\n|\Z)")
+_ANGLE = re.compile(r"<([^<>]*)>[^<>]*\Z")
+_COMMENT_OR_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\([^()]*\)')
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderField:
+    """One field: `name` in lower case, `value` unfolded and stripped, `raw` with its CRLF as it stands."""
+
+    name: str
+    value: bytes
+    raw: bytes
+
+    @property
+    def text(self) -> str:
+        return self.value.decode("utf-8", "replace")
+
+
+def split_message(content: bytes) -> tuple[bytes, bytes]:
+    """Header block (last CRLF included, separator not) and body. Without any header field: `(b"", content)`."""
+    if content.startswith(b"\r\n"):
+        return b"", content[2:]
+    end = content.find(b"\r\n\r\n")
+    if end < 0:
+        header, body = content, b""
+        if header and not header.endswith(b"\r\n"):
+            header += b"\r\n"
+    else:
+        header, body = content[: end + 2], content[end + 4 :]
+    first = _FIELD.match(header)
+    return (header, body) if first else (b"", content)
+
+
+def header_fields(header: bytes) -> Iterator[HeaderField]:
+    """Fields of a header block in order; a line that is no field is skipped. Linear in `len(header)`."""
+    position = 0
+    while position < len(header):
+        match = _FIELD.match(header, position)
+        if match is None:
+            line_end = header.find(b"\r\n", position)
+            if line_end < 0:
+                return
+            position = line_end + 2
+            continue
+        value = match[2].replace(b"\r\n", b"").strip()
+        yield HeaderField(match[1].decode("ascii").lower(), value, match[0])
+        position = match.end()
+
+
+def first_value(header: bytes, name: str) -> str | None:
+    """The first field called `name` (any case), decoded as UTF-8, or None."""
+    wanted = name.lower()
+    return next((field.text for field in header_fields(header) if field.name == wanted), None)
+
+
+def addresses_in(value: str) -> list[str]:
+    """The addr-specs of a From/To/Cc value, for sender rights and display; never for routing.
+
+    Quoted display names, comments and group syntax are stepped over; what is left without an `@` is dropped.
+    """
+    # A quoted string right before an @ is a local part and must stay.
+    cleaned = _COMMENT_OR_QUOTED.sub(lambda m: m[0] if _is_local_part(m) else " ", value)
+    found = []
+    for part in re.split(r"[,;]", cleaned):
+        angle = _ANGLE.search(part)
+        candidate = (angle[1] if angle else part.rpartition(":")[2]).strip()
+        if "@" in candidate:
+            found.append(candidate)
+    return found
+
+
+def _is_local_part(match: re.Match[str]) -> bool:
+    return match[0].startswith('"') and match.string[match.end() : match.end() + 1] == "@"

@@ -1,0 +1,277 @@
+"""Ports: what a room needs from beside arrives through its constructor as one of these.
+
+Only `app.py` knows which class stands behind a port. Contracts are in the docstrings.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from relay.mail.envelope import Envelope, Recipient
+from relay.mail.event import Event, EventKind
+from relay.mail.outcome import Outcome
+from relay.mail.reply import Reply
+from relay.mail.session import Login, TlsFacts
+
+
+class Clock(Protocol):
+    """Time as data, so that tests own it."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never jump."""
+        ...
+
+
+class SystemClock:
+    """The real clock."""
+
+    now = staticmethod(time.time)
+    monotonic = staticmethod(time.monotonic)
+
+
+class Random(Protocol):
+    """Randomness as data; `random.Random` fits."""
+
+    def random(self) -> float: ...
+
+    def shuffle(self, x: list[str], /) -> None: ...
+
+
+def system_random() -> random.Random:
+    return random.Random()
+
+
+# --- DNS ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DnsAnswer:
+    """Records of one type. `exists` is False for NXDOMAIN; an empty `records` with `exists` is NODATA.
+
+    `records` by type: A/AAAA/PTR/CNAME a name or address, TXT the joined strings (latin-1),
+    MX `"preference host"`, TLSA `"usage selector mtype hex"`. Names are lower case without the final dot.
+    `secure` is the AD flag, believed only from a resolver configured as validating.
+    """
+
+    records: tuple[str, ...]
+    exists: bool = True
+    ttl: float = 0.0
+    secure: bool = False
+
+
+RecordType = Literal["A", "AAAA", "MX", "TXT", "PTR", "CNAME", "TLSA", "NS"]
+
+
+class Resolver(Protocol):
+    async def query(self, name: str, rdtype: RecordType) -> DnsAnswer:
+        """Ask once (cached, single-flight). Raises DnsTemporaryError for time-out, SERVFAIL or bogus."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MxHost:
+    """One host to try, with the addresses to connect to, in the order to try them."""
+
+    name: str
+    preference: int
+    addresses: tuple[str, ...]
+    secure: bool = False
+
+
+class MxLookup(Protocol):
+    async def hosts(self, domain: str) -> Sequence[MxHost] | Reply:
+        """MX hosts in trial order, or the permanent Reply that ends it (null MX 556 5.1.10, NXDOMAIN 550 5.1.2).
+
+        Raises DnsTemporaryError when DNS does not answer.
+        """
+        ...
+
+
+# --- delivery ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRequest:
+    """One attempt at one next hop: the recipients of one message that go there together.
+
+    `destination` is the recipient domain for `direct`; other transports ignore it. `attempt` counts from 1.
+    `idempotency_key` is stable over all attempts for the same message and recipients.
+    """
+
+    message_id: str
+    account: str
+    reverse_path: str | None
+    recipients: tuple[Recipient, ...]
+    destination: str
+    envelope: Envelope
+    attempt: int = 1
+    idempotency_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryReport:
+    """What came of it, for EVERY recipient of the request (keys are `Recipient.address`)."""
+
+    outcomes: Mapping[str, Outcome]
+    host: str = ""
+    tls: TlsFacts | None = None
+
+
+class Transport(Protocol):
+    """A way out. Never raises for a result; a bug inside is caught by the engine and means Deferred."""
+
+    async def deliver(self, request: DeliveryRequest, content: bytes) -> DeliveryReport:
+        """`content` is final: CRLF only, signed, trace fields on top, not dot-stuffed."""
+        ...
+
+    async def close(self) -> None:
+        """Give up idle connections."""
+        ...
+
+
+class Signer(Protocol):
+    def sign(self, content: bytes, sender_domain: str) -> bytes:
+        """Signature header fields (CRLF-terminated, `b""` where no key fits) to put before `content`."""
+        ...
+
+
+# --- checks and credentials --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SpfResult:
+    """RFC 7208 §2.6 result with a few words for Received-SPF and logs."""
+
+    result: Literal["pass", "fail", "softfail", "neutral", "none", "temperror", "permerror"]
+    explanation: str = ""
+
+
+class SpfCheck(Protocol):
+    async def check(self, ip: str, helo: str, reverse_path: str | None) -> SpfResult:
+        """Never raises; DNS trouble is `temperror`."""
+        ...
+
+
+class Authenticator(Protocol):
+    async def verify(self, username: str, password: str) -> Login | None:
+        """The login, or None. Takes the same time for an unknown user as for a wrong password."""
+        ...
+
+
+# --- spool -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """A message ready to be spooled: `content` already carries its stamps as a prefix."""
+
+    account: str
+    username: str
+    envelope: Envelope
+    content: bytes
+    received_at: float
+    client_message_id: str = ""
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedRecipient:
+    """A recipient still to be delivered. `index` is its place in the envelope."""
+
+    index: int
+    recipient: Recipient
+    attempts: int
+    next_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedMessage:
+    """A message with the recipients that are due. `content` is None when it has to be read from the spool."""
+
+    id: str
+    account: str
+    username: str
+    envelope: Envelope
+    size: int
+    received_at: float
+    tags: tuple[str, ...]
+    due: tuple[QueuedRecipient, ...]
+    content: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStart:
+    """Written before dialling (promise 3)."""
+
+    message_id: str
+    recipients: tuple[int, ...]
+    transport: str
+    destination: str
+    started_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientResult:
+    """What an attempt means for one recipient: the event moves its state, `next_at` is set when deferred."""
+
+    index: int
+    address: str
+    kind: EventKind
+    reply: str
+    next_at: float | None = None
+    remote_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnd:
+    """The whole result of one attempt, written in one transaction with its events and notices."""
+
+    message_id: str
+    attempt_id: int
+    ended_at: float
+    host: str
+    tls: str
+    results: tuple[RecipientResult, ...]
+    notice: NewMessage | None = None
+
+
+class Spool(Protocol):
+    """The hot store of one worker. Every `await` returns after the commit (fsync), never before."""
+
+    async def enqueue(self, message: NewMessage) -> QueuedMessage:
+        """Store durably. Raises StoreError when the commit failed; then nothing was stored."""
+        ...
+
+    async def begin_attempt(self, start: AttemptStart) -> int:
+        """Put the attempt on disk; returns its id."""
+        ...
+
+    async def end_attempt(self, end: AttemptEnd) -> QueuedMessage | None:
+        """Record results, events and (in the same commit) the notice; returns the notice as queued."""
+        ...
+
+    async def read_content(self, message_id: str) -> bytes:
+        """The stored bytes. Raises StoreError when they are gone."""
+        ...
+
+    async def due(self, now: float, limit: int, exclude: frozenset[str]) -> list[QueuedMessage]:
+        """Messages with recipients due, oldest due time first."""
+        ...
+
+    async def next_due_at(self, exclude: frozenset[str]) -> float | None:
+        """When the next recipient not in `exclude` becomes due."""
+        ...
+
+
+class EventSink(Protocol):
+    """Receives facts after they are committed; must not raise and must not block."""
+
+    def event(self, event: Event) -> None: ...

@@ -1,0 +1,320 @@
+"""Settings: every value of the configuration file, each defined once, with its default and its meaning.
+
+`config/relay.toml` lists them all and a test compares the two. Unknown keys are errors with a suggestion.
+Secrets never stand in the file: `*_file` settings name a file that holds one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import socket
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from relay.mail.errors import SettingsError
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ServerSettings(_Section):
+    """The process as a whole."""
+
+    hostname: str = Field("", description="Name in the banner, EHLO, Received and Message-ID; empty: the machine's")
+    var: Path = Field(Path("/var/lib/sendrelay"), description="Folder for spool, keys and registry")
+    workers: int = Field(0, ge=0, description="Worker processes; 0: one a core")
+    drain_timeout: Seconds = Field(25.0, description="Seconds to finish what is in flight after SIGTERM")
+    user: str = Field("", description="User to become after binding the ports; empty: stay")
+
+
+class LogSettings(_Section):
+    """One line a business fact, on standard error."""
+
+    format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else json")
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class TlsSettings(_Section):
+    """Server certificate for STARTTLS and implicit TLS."""
+
+    certificate: Path | None = Field(None, description="PEM chain; empty: var/certs/server.pem")
+    key: Path | None = Field(None, description="PEM private key; empty: var/certs/server.key")
+    minimum: Literal["1.2", "1.3"] = "1.2"
+
+
+class ListenerSettings(_Section):
+    """One SMTP port."""
+
+    name: Name
+    address: str = "0.0.0.0"
+    port: Port
+    tls: Literal["starttls", "implicit", "none"] = Field("starttls", description="RFC 3207, RFC 8314, or plain text")
+    role: Literal["submission", "mx"] = Field(
+        "submission", description="submission: AUTH demanded. mx: AUTH or a recipient in [inbound]"
+    )
+    plaintext_auth: bool = Field(False, description="Offer AUTH without TLS; loopback addresses only")
+    bare_lf: Literal["reject", "fix"] = Field("reject", description="Bare CR or LF in data: 554, or made CRLF")
+
+    @model_validator(mode="after")
+    def _plaintext_auth_only_on_loopback(self) -> Self:
+        if self.plaintext_auth and not _is_loopback(self.address):
+            raise ValueError("plaintext_auth is allowed on a loopback address only; set address = '127.0.0.1'")
+        return self
+
+
+class LimitSettings(_Section):
+    """What a client may send."""
+
+    message_size: int = Field(52_428_800, ge=1024, description="Octets; advertised as SIZE; 552 5.3.4 beyond")
+    recipients: int = Field(1000, ge=1, description="Recipients a transaction; 452 4.5.3 beyond")
+    received: int = Field(50, ge=1, description="Received fields; 554 5.4.6 beyond (a loop)")
+    header_size: int = Field(1_048_576, ge=1024, description="Octets of header block; 552 5.3.4 beyond")
+    command_timeout: Seconds = Field(300.0, description="Seconds of silence before 421 (RFC 5321 §4.5.3.2.7)")
+    data_timeout: Seconds = Field(180.0, description="Seconds without a byte of data before 421")
+    session_timeout: Seconds = Field(3600.0, description="Seconds a whole session may last")
+    connections: int = Field(5000, ge=1, description="Open sessions a worker; 421 4.3.2 beyond")
+    errors: int = Field(20, ge=1, description="5xx replies a session; 421 4.7.0 beyond")
+    auth_failures: int = Field(5, ge=1, description="Failed AUTH a session; 421 4.7.0 beyond")
+    memory: int = Field(
+        536_870_912, ge=1_048_576, description="Octets in flight a worker; 452 4.3.1 beyond"
+    )
+
+
+class InboundSettings(_Section):
+    """What port 25 takes without AUTH. Nothing by default: no open relay."""
+
+    domains: tuple[str, ...] = Field((), description="Domains whose mail is accepted and routed")
+    spf: Literal["enforce", "mark", "off"] = Field("enforce", description="enforce: 550 5.7.23 on fail; mark: header")
+
+
+class HttpSettings(_Section):
+    """Health, metrics and the HTTP interfaces."""
+
+    address: str = "127.0.0.1"
+    port: Port = 8025
+    enabled: bool = True
+
+
+class DnsSettings(_Section):
+    """The resolver."""
+
+    nameservers: tuple[str, ...] = Field((), description="IP or IP:port; empty: /etc/resolv.conf")
+    timeout: Seconds = Field(5.0, description="Seconds for one question, retries included")
+    trust_ad: bool = Field(False, description="Believe the AD flag: only for a validating resolver on this machine")
+    cache_size: int = Field(10_000, ge=0)
+    minimum_ttl: float = Field(5.0, ge=0)
+    maximum_ttl: float = Field(3600.0, ge=0)
+
+
+class TimeoutSettings(_Section):
+    """Patience with the next hop, in seconds (RFC 5321 §4.5.3.2)."""
+
+    connect: Seconds = 30.0
+    banner: Seconds = 60.0
+    command: Seconds = 300.0
+    data: Seconds = 120.0
+    final_dot: Seconds = 600.0
+
+
+class DeliverySettings(_Section):
+    """How mail goes out."""
+
+    retry: Name = Field("sendarix", description="Retry profile where a route names none")
+    concurrency: int = Field(500, ge=1, description="Deliveries at a time a worker")
+    destination_concurrency: int = Field(20, ge=1, description="Deliveries at a time to one next hop")
+    messages_per_connection: int = Field(100, ge=1)
+    idle_connection: Seconds = Field(5.0, description="Seconds a connection waits for its next message")
+    ipv6: bool = Field(True, description="Connect to AAAA addresses too")
+    starttls: Literal["opportunistic", "require", "off"] = "opportunistic"
+    source_address: str = Field("", description="Local address to send from; empty: the system's choice")
+    mx_override: str = Field("", description="host:port used as every domain's MX (tests, sandbox)")
+    mx_port: Port = Field(25, description="Port of the MX hosts DNS names")
+    allow_private_mx: bool = Field(False, description="Connect to MX hosts with private or loopback addresses")
+    route_pause: Seconds = Field(300.0, description="Seconds a route rests after its credentials were refused")
+    return_path_prefix: str = Field("rp", description="Label of the return-path host that `relay domain add` prints")
+    timeouts: TimeoutSettings = TimeoutSettings()
+
+
+class RetrySettings(_Section):
+    """One retry profile: waits after the 1st, 2nd ... attempt; after the last wait's attempt it bounces."""
+
+    delays: tuple[Seconds, ...]
+    jitter: float = Field(0.15, ge=0, le=0.5, description="Share by which a wait varies, either way")
+    expire: Seconds | None = Field(None, description="Seconds after which it bounces whatever is left")
+
+
+class MatchSettings(_Section):
+    """All conditions given must hold; `*.example.com` matches subdomains."""
+
+    account: tuple[str, ...] = ()
+    sender_domain: tuple[str, ...] = ()
+    recipient_domain: tuple[str, ...] = ()
+    tag: tuple[str, ...] = Field((), description="Values of the X-Relay-Tag header")
+
+
+class RouteSettings(_Section):
+    """The first route that matches a recipient carries it."""
+
+    name: Name
+    match: MatchSettings = MatchSettings()
+    via: tuple[str, ...] = Field(description="Candidates in order: direct, capture, smarthost:NAME, provider:NAME")
+    retry: Name | None = None
+
+
+class SmarthostSettings(_Section):
+    """A relay that takes our mail over SMTP."""
+
+    host: str
+    port: Port = 587
+    tls: Literal["starttls", "implicit", "none"] = "starttls"
+    verify: bool = Field(True, description="Check the certificate against the system's CAs or ca_file")
+    ca_file: Path | None = None
+    username: str = ""
+    password_file: Path | None = None
+
+
+class ProviderSettings(_Section):
+    """An HTTP email API. `kind` names the adapter; `options` are its own settings."""
+
+    kind: Name
+    api_key_file: Path
+    base_url: str = Field("", description="Empty: the vendor's own")
+    ca_file: Path | None = None
+    timeout: Seconds = 60.0
+    allow_private: bool = Field(False, description="Let base_url name a private or loopback address")
+    options: dict[str, Any] = {}
+
+
+class SpoolSettings(_Section):
+    """The spool."""
+
+    file_threshold: int = Field(65_536, ge=0, description="Octets above which a body is a file of its own")
+    minimum_free: int = Field(104_857_600, ge=0, description="Octets free below which MAIL gets 452 4.3.1")
+    window: int = Field(20_000, ge=1, description="Messages a worker keeps scheduled in memory")
+    memory: int = Field(134_217_728, ge=0, description="Octets of bodies kept in memory until delivered")
+
+
+class SandboxSettings(_Section):
+    """The built-in MX of `make run`: takes every domain's mail, keeps it, fails on request."""
+
+    enabled: bool = False
+    domain: str = "sandbox.example"
+
+
+_RETRY_PROFILES = {
+    "sendarix": RetrySettings(delays=(30, 300, 1800, 7200, 18000)),
+    "mta": RetrySettings(delays=(300, 600, 1200, 2400) + (4000,) * 107, expire=432_000),
+    "otp": RetrySettings(delays=(5, 10, 20, 40, 60, 120, 180, 240), expire=900),
+}
+
+
+class Settings(_Section):
+    """The whole configuration."""
+
+    server: ServerSettings = ServerSettings()
+    log: LogSettings = LogSettings()
+    tls: TlsSettings = TlsSettings()
+    limits: LimitSettings = LimitSettings()
+    inbound: InboundSettings = InboundSettings()
+    http: HttpSettings = HttpSettings()
+    dns: DnsSettings = DnsSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    spool: SpoolSettings = SpoolSettings()
+    sandbox: SandboxSettings = SandboxSettings()
+    listener: tuple[ListenerSettings, ...] = ()
+    route: tuple[RouteSettings, ...] = ()
+    retry: dict[Name, RetrySettings] = {}
+    smarthost: dict[Name, SmarthostSettings] = {}
+    provider: dict[Name, ProviderSettings] = {}
+
+    @model_validator(mode="after")
+    def _references_exist(self) -> Self:
+        names = [listener.name for listener in self.listener]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two listeners are called {name!r}; give each its own name")
+        for route in self.route:
+            for candidate in route.via:
+                self._check_candidate(route.name, candidate)
+            if route.retry:
+                self.retry_profile(route.retry)
+        self.retry_profile(self.delivery.retry)
+        return self
+
+    def _check_candidate(self, route: str, candidate: str) -> None:
+        kind, _, name = candidate.partition(":")
+        known: dict[str, Any] = {"smarthost": self.smarthost, "provider": self.provider}
+        if candidate in ("direct", "capture") or name in known.get(kind, ()):
+            return
+        if kind in known:
+            raise ValueError(f"route {route!r} uses {candidate!r}, but there is no [{kind}.{name}]; add it")
+        raise ValueError(f"route {route!r} uses {candidate!r}; use direct, capture, smarthost:NAME or provider:NAME")
+
+    def retry_profile(self, name: str) -> RetrySettings:
+        """The profile called `name`, own ones first. Raises ValueError with the known names."""
+        profile = self.retry.get(name) or _RETRY_PROFILES.get(name)
+        if profile is None:
+            known = ", ".join(sorted({*self.retry, *_RETRY_PROFILES}))
+            raise ValueError(f"no retry profile {name!r}; known: {known}")
+        return profile
+
+    @property
+    def hostname(self) -> str:
+        return self.server.hostname or socket.getfqdn()
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith(("127.", "/")) or address in ("::1", "localhost")
+
+
+def load_settings(path: Path) -> Settings:
+    """Read and check a TOML file. Raises SettingsError: one line with file, key and fix."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot read it ({error.strerror}); check the path and its owner") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: not UTF-8 text at byte {error.start}; save it as UTF-8") from error
+    try:
+        return Settings.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path}: not valid TOML: {error}") from error
+    except ValidationError as error:
+        raise SettingsError(f"{path}: {_explain(error)}") from error
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"]) or "settings"
+    if first["type"] == "extra_forbidden":
+        suggestion = difflib.get_close_matches(str(first["loc"][-1]), _known_keys(first["loc"][:-1]), n=1)
+        hint = f"did you mean {suggestion[0]!r}?" if suggestion else "remove it, or see config/relay.toml"
+        return f"{key}: unknown setting; {hint}"
+    message = first["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(first["input"], dict) else f" (found {first['input']!r})"
+    return f"{key}: {message}{shown}"
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    model: Any = Settings
+    for part in location:
+        if isinstance(part, int):
+            continue
+        fields = getattr(model, "model_fields", None)
+        if fields is None or part not in fields:
+            continue  # the name of a table such as [smarthost.NAME]
+        model = _model_in(fields[part].annotation)
+    return list(getattr(model, "model_fields", ()))
+
+
+def _model_in(annotation: Any) -> Any:
+    candidates = [annotation, *getattr(annotation, "__args__", ())]
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
