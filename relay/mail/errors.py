@@ -38,3 +38,7 @@ class MessageSyntaxError(RelayError, ValueError):
 
 class DnsTemporaryError(RelayError):
     """DNS gave no answer (time-out, SERVFAIL, bogus); unknown means temporary."""
+
+
+class AuthBusyError(RelayError):
+    """Too many passwords are being checked at once; the client may try again."""
