@@ -171,8 +171,9 @@ class Authenticator(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """A message ready to be spooled: `content` already carries its stamps as a prefix."""
+    """A message ready to be spooled: `id` is from `Spool.new_id`, `content` already carries its stamps as a prefix."""
 
+    id: str
     account: str
     username: str
     envelope: Envelope
@@ -246,6 +247,10 @@ class AttemptEnd:
 class Spool(Protocol):
     """The hot store of one worker. Every `await` returns after the commit (fsync), never before."""
 
+    def new_id(self) -> str:
+        """A fresh message id that tells which spool it lives in."""
+        ...
+
     async def enqueue(self, message: NewMessage) -> QueuedMessage:
         """Store durably. Raises StoreError when the commit failed; then nothing was stored."""
         ...
@@ -262,12 +267,15 @@ class Spool(Protocol):
         """The stored bytes. Raises StoreError when they are gone."""
         ...
 
-    async def due(self, now: float, limit: int, exclude: frozenset[str]) -> list[QueuedMessage]:
-        """Messages with recipients due, oldest due time first."""
+    async def due(self, after: float, until: float, limit: int) -> list[QueuedMessage]:
+        """Messages (without content) whose recipients became due in `after < next_at <= until`, oldest first.
+
+        `limit` counts recipients.
+        """
         ...
 
-    async def next_due_at(self, exclude: frozenset[str]) -> float | None:
-        """When the next recipient not in `exclude` becomes due."""
+    async def next_due_at(self, after: float) -> float | None:
+        """When the next recipient becomes due, after `after`."""
         ...
 
 

@@ -1,0 +1,1 @@
+"""The single gate: every door hands its messages here, and nothing else writes new mail to the spool."""

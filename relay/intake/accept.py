@@ -1,0 +1,168 @@
+"""accept: THE gate. Checks a finished message, stamps it, spools it, and only then says 250.
+
+Comes in: (Session, Envelope, content) from any door. Goes out: a Reply; the message is on disk when it is 250.
+A bug travels to the door, which answers 451 4.3.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from relay.intake import stamp
+from relay.mail.envelope import Envelope
+from relay.mail.errors import StoreError
+from relay.mail.message import HeaderField, addresses_in, header_fields, split_message
+from relay.mail.reply import Reply, printable, reply
+from relay.mail.session import Login, Session
+from relay.ports import Clock, NewMessage, QueuedMessage, SpfResult, Spool
+from relay.settings import LimitSettings
+
+_TOO_BIG = reply(552, "5.3.4", "Message is larger than the SIZE this server announces")
+_HEADER_TOO_BIG = reply(552, "5.3.4", "Message header is too large")
+_BARE_LINE_END = reply(554, "5.6.0", "Bare CR or LF in the message; lines must end with CRLF")
+_LOOP = reply(554, "5.4.6", "Too many Received fields: this message is in a loop")
+_SPOOL_FAILED = reply(451, "4.3.0", "Message could not be stored, try again later")
+_NO_SPACE = reply(452, "4.3.1", "Insufficient system storage, try again later")
+_NO_MEMORY = reply(452, "4.3.1", "Too much mail in flight, try again later")
+
+
+class Health(Protocol):
+    """Whether the spool can take mail."""
+
+    def full(self) -> bool: ...
+
+
+class Observer(Protocol):
+    """Hears what was accepted; must not raise."""
+
+    def accepted(self, session: Session, message: QueuedMessage, seconds: float) -> None: ...
+
+    def store_failed(self, error: StoreError) -> None: ...
+
+
+class Accept:
+    """The gate of one worker."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        limits: LimitSettings,
+        hostname: str,
+        clock: Clock,
+        health: Health,
+        observer: Observer,
+        deliver: Callable[[QueuedMessage], None],
+        received_spf: Callable[[SpfResult, Session, Envelope], bytes],
+    ) -> None:
+        self._spool = spool
+        self._limits = limits
+        self._hostname = hostname
+        self._clock = clock
+        self._health = health
+        self._observer = observer
+        self._deliver = deliver
+        self._received_spf = received_spf
+        self._in_flight = 0
+
+    def refusal(self) -> Reply | None:
+        """Why no message can be taken now (a 4xx), or None."""
+        if self._health.full():
+            return _NO_SPACE
+        if self._in_flight > self._limits.memory:
+            return _NO_MEMORY
+        return None
+
+    async def accept(
+        self,
+        session: Session,
+        envelope: Envelope,
+        content: bytes,
+        *,
+        fix_line_ends: bool = False,
+        spf: SpfResult | None = None,
+    ) -> Reply:
+        """Check, stamp and spool; the 250 comes after the commit (promise 1)."""
+        started = self._clock.monotonic()
+        if has_bare_line_ends(content):
+            if not fix_line_ends:
+                return _BARE_LINE_END
+            content = fixed_line_ends(content)
+        header, body = split_message(content)
+        refused = self._check(session, content, header)
+        if isinstance(refused, Reply):
+            return refused
+        message = self._stamped(session, envelope, content, refused, spf)
+        self._in_flight += len(content)
+        try:
+            queued = await self._spool.enqueue(message)
+        except StoreError as error:
+            self._observer.store_failed(error)
+            return _SPOOL_FAILED
+        finally:
+            self._in_flight -= len(content)
+        self._observer.accepted(session, queued, self._clock.monotonic() - started)
+        self._deliver(queued)
+        return reply(250, "2.0.0", f"Ok: queued as {queued.id}")
+
+    def _check(self, session: Session, content: bytes, header: bytes) -> Reply | list[HeaderField]:
+        """The first reason to refuse, else the header fields."""
+        if len(content) > self._limits.message_size:
+            return _TOO_BIG
+        if len(header) > self._limits.header_size:
+            return _HEADER_TOO_BIG
+        fields = list(header_fields(header))
+        if sum(field.name == "received" for field in fields) > self._limits.received:
+            return _LOOP
+        if session.login is not None and not session.login.rights.unrestricted:
+            refusal = _from_right(session.login, fields)
+            if refusal is not None:
+                return refusal
+        return fields
+
+    def _stamped(
+        self, session: Session, envelope: Envelope, content: bytes, fields: list[HeaderField], spf: SpfResult | None
+    ) -> NewMessage:
+        now = self._clock.now()
+        message_id = self._spool.new_id()
+        names = [field.name for field in fields]
+        prefix = stamp.received(session, envelope, message_id, self._hostname, now)
+        if spf is not None:
+            prefix = self._received_spf(spf, session, envelope) + prefix
+        prefix += stamp.missing_fields(names, envelope, message_id, self._hostname, now, whole_header=not fields)
+        if not fields and not content.startswith(b"\r\n"):
+            prefix += b"\r\n"
+        return NewMessage(
+            id=message_id,
+            account=session.login.account if session.login else "",
+            username=session.login.username if session.login else "",
+            envelope=envelope,
+            content=prefix + content,
+            received_at=now,
+            client_message_id=next((f.text[:998] for f in fields if f.name == "message-id"), ""),
+            tags=tuple(f.text[:128] for f in fields if f.name == "x-relay-tag"),
+        )
+
+
+def _from_right(login: Login, fields: list[HeaderField]) -> Reply | None:
+    """Every address in From must be one the credential may use; a message without From gets the envelope's."""
+    for field in fields:
+        if field.name != "from":
+            continue
+        addresses = addresses_in(field.text)
+        for address in addresses or [field.text]:
+            if not login.rights.allow(address):
+                text = f"{login.username} may send as {login.rights}, not with From: {address}; ask for the right to it"
+                return reply(550, "5.7.60", printable(text))
+    return None
+
+
+def has_bare_line_ends(content: bytes) -> bool:
+    """True when a CR or LF stands alone (RFC 5321 §2.3.8)."""
+    pairs = content.count(b"\r\n")
+    return content.count(b"\n") != pairs or content.count(b"\r") != pairs
+
+
+def fixed_line_ends(content: bytes) -> bytes:
+    """Every line end as CRLF, for devices that know no better. Never makes a lone dot end anything."""
+    return content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")

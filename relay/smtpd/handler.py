@@ -1,0 +1,117 @@
+"""Handler: who may do what. The hooks the dialogue calls, answered from rights and configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from relay.mail.envelope import Envelope
+from relay.mail.errors import AuthBusyError
+from relay.mail.reply import Reply, printable, reply
+from relay.mail.session import Login, Session
+from relay.ports import Authenticator, SpfCheck, SpfResult
+from relay.settings import InboundSettings, ListenerSettings
+from relay.smtpd.sasl import Credentials
+from relay.smtpd.transaction import MailTransaction
+
+_SENDER_OK = reply(250, "2.1.0", "Ok")
+_RECIPIENT_OK = reply(250, "2.1.5", "Ok")
+_AUTH_REQUIRED = reply(530, "5.7.0", "Authentication required")
+_AUTH_FAILED = reply(535, "5.7.8", "Authentication credentials invalid")
+_AUTH_BUSY = reply(454, "4.7.0", "Too many authentications at the moment, try again later")
+_AUTHZID = reply(535, "5.7.8", "Acting as another user is not supported; leave the authorization identity empty")
+_RELAYING_DENIED = reply(550, "5.7.1", "Relaying denied: authenticate, or send to a domain of this host")
+_INTERNAL = reply(451, "4.3.0", "Internal error, try again later")
+
+
+class Intake(Protocol):
+    """The single gate behind every door."""
+
+    def refusal(self) -> Reply | None:
+        """A 4xx while nothing can be taken (disk full, memory budget), else None."""
+        ...
+
+    async def accept(
+        self, session: Session, envelope: Envelope, content: bytes, *, fix_line_ends: bool, spf: SpfResult | None
+    ) -> Reply: ...
+
+
+class Handler:
+    """Hooks of one listener (see `dialogue.Hooks`); holds no state of a session."""
+
+    def __init__(
+        self,
+        listener: ListenerSettings,
+        inbound: InboundSettings,
+        intake: Intake,
+        authenticator: Authenticator,
+        spf: SpfCheck,
+        on_bug: Callable[[Exception], None],
+    ) -> None:
+        self._listener = listener
+        self._inbound = inbound
+        self._inbound_domains = frozenset(domain.lower() for domain in inbound.domains)
+        self._intake = intake
+        self._authenticator = authenticator
+        self._spf = spf
+        self._on_bug = on_bug
+
+    def mail(self, session: Session, transaction: MailTransaction) -> Reply | Awaitable[Reply]:
+        """Is the client known, and is this sender among its rights?"""
+        if session.login is not None:
+            return self._sender_right(session.login, transaction.reverse_path)
+        if self._listener.role == "submission":
+            return _AUTH_REQUIRED
+        if self._inbound.spf == "off":
+            return _SENDER_OK
+        return self._guarded(self._check_spf(session, transaction))
+
+    def rcpt(self, session: Session, transaction: MailTransaction, address: str) -> Reply | Awaitable[Reply]:
+        if session.login is not None or address.rpartition("@")[2] in self._inbound_domains:
+            return _RECIPIENT_OK
+        return _RELAYING_DENIED
+
+    def data(self, session: Session, transaction: MailTransaction) -> Reply | None:
+        return self._intake.refusal()
+
+    def message(self, session: Session, transaction: MailTransaction, content: bytes) -> Reply | Awaitable[Reply]:
+        fix = self._listener.bare_lf == "fix"
+        accepted = self._intake.accept(session, transaction.envelope(), content, fix_line_ends=fix, spf=transaction.spf)
+        return self._guarded(accepted)
+
+    async def authenticate(self, session: Session, mechanism: str, credentials: Credentials) -> Login | Reply:
+        if credentials.authorize_as not in ("", credentials.username):
+            return _AUTHZID
+        try:
+            login = await self._authenticator.verify(credentials.username, credentials.password)
+        except AuthBusyError:
+            return _AUTH_BUSY
+        except Exception as error:
+            self._on_bug(error)
+            return _INTERNAL
+        return login or _AUTH_FAILED
+
+    def _sender_right(self, login: Login, sender: str | None) -> Reply:
+        if sender is None or login.rights.allow(sender):
+            return _SENDER_OK
+        text = f"{login.username} may send as {login.rights}, not as {sender}; ask for the right to that sender"
+        return reply(550, "5.7.1", printable(text))
+
+    async def _check_spf(self, session: Session, transaction: MailTransaction) -> Reply:
+        result = await self._spf.check(session.peer, session.helo, transaction.reverse_path)
+        transaction.spf = result
+        if self._inbound.spf == "enforce":
+            if result.result == "fail":
+                # RFC 7208 §8.4, RFC 7372 §3.2.
+                return reply(550, "5.7.23", printable(f"SPF validation failed: {result.explanation}"))
+            if result.result == "temperror":
+                return reply(451, "4.4.3", "SPF could not be checked (DNS), try again later")
+        return _SENDER_OK
+
+    async def _guarded(self, answer: Awaitable[Reply]) -> Reply:
+        """A bug is the server's trouble, not the sender's: 451 outside, the traceback in the log."""
+        try:
+            return await answer
+        except Exception as error:
+            self._on_bug(error)
+            return _INTERNAL
