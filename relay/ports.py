@@ -8,14 +8,14 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from relay.mail.envelope import Envelope, Recipient
 from relay.mail.event import Event, EventKind
 from relay.mail.outcome import Outcome
 from relay.mail.reply import Reply
-from relay.mail.session import Login, TlsFacts
+from relay.mail.session import Login, SenderRights, TlsFacts
 
 
 class Clock(Protocol):
@@ -162,7 +162,51 @@ class SpfCheck(Protocol):
 
 class Authenticator(Protocol):
     async def verify(self, username: str, password: str) -> Login | None:
-        """The login, or None. Takes the same time for an unknown user as for a wrong password."""
+        """The login, or None. Does the same work for an unknown user as for a wrong password.
+
+        Raises AuthBusyError when the password cannot be checked just now.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCredential:
+    """An enabled SMTP credential. Hashes are PHC strings; the old one counts until `old_hash_until` (epoch seconds)."""
+
+    username: str
+    account: str
+    rights: SenderRights
+    password_hash: str = field(repr=False)
+    old_hash: str = field(default="", repr=False)
+    old_hash_until: float = 0.0
+
+    def hashes_at(self, now: float) -> tuple[str, ...]:
+        """The hashes a password may match at `now`, newest first."""
+        if self.old_hash and now < self.old_hash_until:
+            return (self.password_hash, self.old_hash)
+        return (self.password_hash,)
+
+
+class CredentialSource(Protocol):
+    def find_credential(self, login: str) -> StoredCredential | None:
+        """The credential a login name means, or None: unknown, disabled, or of a disabled account. Never blocks."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredApiKey:
+    """An enabled API key. `key_hash` is the SHA-256 of the whole key as the client shows it."""
+
+    id: str
+    account: str
+    rights: SenderRights
+    scopes: tuple[str, ...]
+    key_hash: bytes = field(repr=False)
+
+
+class ApiKeySource(Protocol):
+    def find_api_key(self, key_id: str) -> StoredApiKey | None:
+        """The key of that public id, or None: unknown, disabled, or of a disabled account. Never blocks."""
         ...
 
 
