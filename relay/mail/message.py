@@ -10,9 +10,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:((?:[^\r\n]|\r(?!\n)|\r\n[ \t])*)(?:\r\n|\Z)")
+# Possessive quantifiers: a field is read once, however it is folded, and a line that is none fails at once.
+_FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+:([^\r\n]*+(?:(?:\r\n[ \t]|\r(?!\n))[^\r\n]*+)*)(?:\r\n|\Z)")
 _ANGLE = re.compile(r"<([^<>]*)>[^<>]*\Z")
-_COMMENT_OR_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\([^()]*\)')
+# An unclosed quote runs to the end, so that the quotes inside it are not each tried again.
+_COMMENT_OR_QUOTED = re.compile(r'"(?:[^"\\]++|\\.)*+("|\\?\Z)|\([^()]*+\)', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,12 @@ def split_message(content: bytes) -> tuple[bytes, bytes]:
     return (header, body) if first else (b"", content)
 
 
+def header_block(content: bytes) -> bytes:
+    """The header block alone, as `split_message` gives it, without a copy of the body."""
+    end = content.find(b"\r\n\r\n")
+    return split_message(content[: end + 4] if end >= 0 else content)[0]
+
+
 def header_fields(header: bytes) -> Iterator[HeaderField]:
     """Fields of a header block in order; a line that is no field is skipped. Linear in `len(header)`."""
     position = 0
@@ -70,8 +78,7 @@ def addresses_in(value: str) -> list[str]:
 
     Quoted display names, comments and group syntax are stepped over; what is left without an `@` is dropped.
     """
-    # A quoted string right before an @ is a local part and must stay.
-    cleaned = _COMMENT_OR_QUOTED.sub(lambda m: m[0] if _is_local_part(m) else " ", value)
+    cleaned = _COMMENT_OR_QUOTED.sub(_without_display_text, value)
     found = []
     for part in re.split(r"[,;]", cleaned):
         angle = _ANGLE.search(part)
@@ -81,5 +88,9 @@ def addresses_in(value: str) -> list[str]:
     return found
 
 
-def _is_local_part(match: re.Match[str]) -> bool:
-    return match[0].startswith('"') and match.string[match.end() : match.end() + 1] == "@"
+def _without_display_text(match: re.Match[str]) -> str:
+    """A quoted string right before an @ is a local part and stays; so does what an unclosed quote swallows."""
+    is_comment = match[1] is None
+    is_local_part = match.string[match.end() : match.end() + 1] == "@"
+    is_unclosed = match[1] != '"'
+    return match[0] if not is_comment and (is_local_part or is_unclosed) else " "
