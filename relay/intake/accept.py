@@ -12,7 +12,7 @@ from typing import Protocol
 from relay.intake import stamp
 from relay.mail.envelope import Envelope
 from relay.mail.errors import StoreError
-from relay.mail.message import HeaderField, addresses_in, header_fields, split_message
+from relay.mail.message import HeaderField, addresses_in, header_block, header_fields
 from relay.mail.reply import Reply, printable, reply
 from relay.mail.session import Login, Session
 from relay.ports import Clock, NewMessage, QueuedMessage, SpfResult, Spool
@@ -88,7 +88,7 @@ class Accept:
             if not fix_line_ends:
                 return _BARE_LINE_END
             content = fixed_line_ends(content)
-        header, body = split_message(content)
+        header = header_block(content)
         refused = self._check(session, content, header)
         if isinstance(refused, Reply):
             return refused

@@ -84,7 +84,7 @@ class RelaySMTP(SMTP):
         peer = transport.get_extra_info("peername") or ("local", 0)
         if isinstance(peer, str | bytes):
             peer = ("local", 0)
-        self.session.peer = peer
+        self.session.peer = str(peer[0])
         port = self._port
         tls = tls_facts(transport)
         session = Session(str(peer[0]), int(peer[1]), "", "SMTP", port.settings.name, tls)

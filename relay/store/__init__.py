@@ -1,0 +1,1 @@
+"""Durable state: the spool (hot, one file a worker) and the registry (accounts, credentials, keys)."""

@@ -1,0 +1,234 @@
+"""SqliteSpool: the spool of one worker, one file, group commit. Implements ports.Spool.
+
+Comes in: NewMessage, AttemptStart, AttemptEnd. Goes out: after the fsync, what the engine needs to go on.
+`synchronous=FULL`: in WAL mode NORMAL is consistent but not durable. Raises StoreError, one line with the fix.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import apsw
+
+from relay.mail.errors import StoreError
+from relay.ports import AttemptEnd, AttemptStart, Clock, NewMessage, QueuedMessage, QueuedRecipient
+from relay.store import spool_read, spool_write
+from relay.store.bodies import BodyFiles
+from relay.store.ids import IdSource, to_number, to_text
+from relay.store.migrations import migrate, migrations_of
+from relay.store.rows import value
+from relay.store.writer import GroupCommit
+
+_PAGE_SIZE: Final = 8192
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolPaths:
+    """Where spool number `number` lives under `<var>/spool`."""
+
+    folder: Path
+    number: int
+
+    @property
+    def database(self) -> Path:
+        return self.folder / f"{self.number}.db"
+
+    @property
+    def bodies(self) -> Path:
+        return self.folder / f"{self.number}.bodies"
+
+    @property
+    def lock(self) -> Path:
+        return self.folder / f"{self.number}.lock"
+
+
+class SqliteSpool:
+    """Open with `SqliteSpool.open` inside the running loop; close with `await close()`."""
+
+    def __init__(
+        self,
+        paths: SpoolPaths,
+        connection: apsw.Connection,
+        lock: int,
+        clock: Clock,
+        file_threshold: int,
+        observe: Callable[[int, float], None],
+    ) -> None:
+        self._paths = paths
+        self._lock = lock
+        self._clock = clock
+        self._file_threshold = file_threshold
+        self._bodies = BodyFiles(paths.bodies)
+        last = value(connection, "SELECT coalesce(max(id), 0) FROM message")
+        self._ids = IdSource(paths.number, clock, floor=last)
+        self.recovered = spool_write.recover(connection, clock.now())
+        self._bodies.remove_orphans(spool_read.ids_with_files(connection))
+        batch = spool_write.Batch(clock, self._bodies)
+        loop = asyncio.get_running_loop()
+        self._writer = GroupCommit(connection, batch.apply, batch.committed, loop, observe, clock.monotonic)
+        self._reader = open_read_only(paths.database)
+        self._reading = ThreadPoolExecutor(1, thread_name_prefix="spool-reader")
+        self._writing_files = ThreadPoolExecutor(4, thread_name_prefix="spool-bodies")
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        number: int,
+        clock: Clock,
+        *,
+        file_threshold: int,
+        observe: Callable[[int, float], None] = lambda size, seconds: None,
+    ) -> SqliteSpool:
+        """Lock, create or migrate, recover. Raises StoreError."""
+        paths = SpoolPaths(folder, number)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = _lock(paths.lock)
+        except OSError as error:
+            raise StoreError(
+                f"{folder}: cannot use the spool folder: {error.strerror}; check owner and mode"
+            ) from error
+        try:
+            connection = _connect(paths.database)
+            return cls(paths, connection, lock, clock, file_threshold, observe)
+        except apsw.Error as error:
+            os.close(lock)
+            raise StoreError(f"{paths.database}: cannot open the spool: {error}") from error
+
+    async def close(self) -> None:
+        await self._writer.close()
+        self._reading.shutdown()
+        self._writing_files.shutdown()
+        self._reader.close()
+        os.close(self._lock)
+
+    # --- ports.Spool ---------------------------------------------------------------------------------------
+
+    def new_id(self) -> str:
+        return to_text(self._ids.next())
+
+    async def enqueue(self, message: NewMessage) -> QueuedMessage:
+        in_file = len(message.content) > self._file_threshold
+        if in_file:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._writing_files, self._bodies.write, message.id, message.content)
+        try:
+            await self._writer.submit(spool_write.Enqueue(message, in_file))
+        except StoreError:
+            if in_file:
+                self._bodies.remove([message.id])
+            raise
+        return queued(message)
+
+    async def begin_attempt(self, start: AttemptStart) -> int:
+        attempt_id: int = await self._writer.submit(start)
+        return attempt_id
+
+    async def end_attempt(self, end: AttemptEnd) -> QueuedMessage | None:
+        await self._writer.submit(end)
+        return queued(end.notice) if end.notice else None
+
+    async def read_content(self, message_id: str) -> bytes:
+        content = await self._read(spool_read.content, to_number(message_id))
+        if content is None:
+            raise StoreError(f"message {message_id} has no stored content")
+        if content == spool_read.IN_FILE:
+            return await asyncio.get_running_loop().run_in_executor(self._reading, self._bodies.read, message_id)
+        assert isinstance(content, bytes)
+        return content
+
+    async def due(self, after: float, until: float, limit: int) -> list[QueuedMessage]:
+        return await self._read(spool_read.due, after, until, limit)
+
+    async def next_due_at(self, after: float) -> float | None:
+        return await self._read(spool_read.next_due_at, after)
+
+    # --- the operator --------------------------------------------------------------------------------------
+
+    async def counts(self) -> spool_read.Counts:
+        """How much waits, and since when."""
+        return await self._read(spool_read.counts)
+
+    async def message(self, message_id: str) -> dict[str, Any] | None:
+        """Everything known of a message, as `relay queue show` prints it."""
+        return await self._read(spool_read.describe, to_number(message_id))
+
+    async def retry(self, message_ids: list[str]) -> int:
+        """Make waiting recipients due now; returns how many."""
+        changed: int = await self._writer.submit(spool_write.Retry(message_ids))
+        return changed
+
+    async def cancel(self, message_ids: list[str], exclude: frozenset[tuple[str, int]]) -> list[tuple[str, int]]:
+        """End what is not in flight (`exclude`); returns the recipients cancelled."""
+        ended: list[tuple[str, int]] = await self._writer.submit(spool_write.Cancel(message_ids, exclude))
+        return ended
+
+    async def _read(self, function: Callable[..., _T], *arguments: Any) -> _T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._reading, function, self._reader, *arguments)
+
+
+def queued(message: NewMessage) -> QueuedMessage:
+    """A message just committed, with all its recipients due at once."""
+    return QueuedMessage(
+        id=message.id,
+        account=message.account,
+        username=message.username,
+        envelope=message.envelope,
+        size=len(message.content),
+        received_at=message.received_at,
+        tags=message.tags,
+        due=tuple(
+            QueuedRecipient(index, recipient, 0, message.received_at)
+            for index, recipient in enumerate(message.envelope.recipients)
+        ),
+        content=message.content,
+    )
+
+
+def open_read_only(path: Path) -> apsw.Connection:
+    """A reader beside the writer. Raises StoreError."""
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        connection.set_busy_timeout(5000)
+    except apsw.Error as error:
+        raise StoreError(f"{path}: cannot read the spool: {error}; has the server ever run?") from error
+    return connection
+
+
+def _connect(path: Path) -> apsw.Connection:
+    previous = os.umask(0o077)
+    try:
+        connection = apsw.Connection(str(path))
+        connection.set_busy_timeout(5000)
+        connection.execute(f"PRAGMA page_size={_PAGE_SIZE}")
+        connection.execute("PRAGMA journal_mode=WAL")
+    finally:
+        os.umask(previous)
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA wal_autocheckpoint=4000")
+    connection.execute("PRAGMA cache_size=-65536")
+    connection.execute("PRAGMA temp_store=MEMORY")
+    migrate(connection, migrations_of("spool"))
+    return connection
+
+
+def _lock(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise StoreError(
+            f"{path}: another server uses this spool; stop it or set server.var to another folder"
+        ) from None
+    return descriptor

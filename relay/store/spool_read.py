@@ -1,0 +1,186 @@
+"""Questions to a spool, asked on a read-only connection: what is due, what is stored, what the operator sees."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import apsw
+
+from relay.mail.envelope import Envelope, Recipient
+from relay.mail.lifecycle import State
+from relay.ports import QueuedMessage, QueuedRecipient
+from relay.store.ids import to_text
+from relay.store.rows import query, value
+
+IN_FILE: Final = "file"
+
+_DUE = (
+    "SELECT r.message, r.n, r.address, r.notify, r.orcpt, r.attempts, r.next_at,"
+    " m.account, m.username, m.reverse_path, m.options, m.size, m.received_at, m.tags"
+    " FROM recipient r JOIN message m ON m.id = r.message"
+    " WHERE r.state < 2 AND r.next_at > ? AND r.next_at <= ? ORDER BY r.next_at, r.message, r.n LIMIT ?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Recipients by state and messages unfinished; `oldest` is the received time of the oldest of those."""
+
+    recipients: dict[str, int]
+    messages: int
+    oldest: float | None
+
+
+def content(connection: apsw.Connection, number: int) -> bytes | str | None:
+    """The stored bytes, IN_FILE when they are a file, None when they are gone."""
+    rows = query(connection, "SELECT content FROM body WHERE message = ?", (number,))
+    if not rows:
+        return None
+    stored: bytes | None = rows[0][0]
+    return IN_FILE if stored is None else stored
+
+
+def ids_with_files(connection: apsw.Connection) -> Iterator[str]:
+    for (number,) in query(connection, "SELECT message FROM body WHERE content IS NULL"):
+        yield to_text(number)
+
+
+def due(connection: apsw.Connection, after: float, until: float, limit: int) -> list[QueuedMessage]:
+    """See ports.Spool.due."""
+    rows = query(connection, _DUE, (_us(after), _us(until), limit))
+    messages: dict[int, tuple[Any, list[QueuedRecipient]]] = {}
+    for row in rows:
+        number, n, address, notify, orcpt, attempts, next_at, *message = row
+        recipient = Recipient(address, tuple(notify.split(",")) if notify else (), orcpt)
+        waiting = QueuedRecipient(n, recipient, attempts, next_at / 1e6)
+        messages.setdefault(number, (message, []))[1].append(waiting)
+    return [_queued(number, message, waiting) for number, (message, waiting) in messages.items()]
+
+
+def _queued(number: int, message: Any, waiting: list[QueuedRecipient]) -> QueuedMessage:
+    account, username, reverse_path, options, size, received_at, tags = message
+    envelope = Envelope(reverse_path, tuple(w.recipient for w in waiting), **(json.loads(options) if options else {}))
+    return QueuedMessage(
+        id=to_text(number),
+        account=account,
+        username=username,
+        envelope=envelope,
+        size=size,
+        received_at=received_at / 1e6,
+        tags=tuple(json.loads(tags)) if tags else (),
+        due=tuple(waiting),
+    )
+
+
+def next_due_at(connection: apsw.Connection, after: float) -> float | None:
+    due_at = value(connection, "SELECT min(next_at) FROM recipient WHERE state < 2 AND next_at > ?", (_us(after),))
+    return due_at / 1e6 if due_at is not None else None
+
+
+def counts(connection: apsw.Connection) -> Counts:
+    """Reads only what is unfinished, by the partial indexes."""
+    states = {"queued": 0, "deferred": 0, "held": 0}
+    for state, number in query(connection, "SELECT state, count(*) FROM recipient WHERE state < 2 GROUP BY state"):
+        states[State(state).name.lower()] = number
+    states["held"] = value(connection, "SELECT count(*) FROM recipient WHERE state = 2")
+    [(unfinished, first)] = query(connection, "SELECT count(*), min(message) FROM body")
+    oldest = value(connection, "SELECT received_at FROM message WHERE id = ?", (first,))
+    return Counts(states, unfinished, oldest / 1e6 if oldest is not None else None)
+
+
+def listing(
+    connection: apsw.Connection, *, account: str = "", domain: str = "", limit: int = 100
+) -> Iterable[dict[str, Any]]:
+    """Unfinished messages, oldest first, one dictionary a message."""
+    rows = connection.execute(
+        "SELECT id, account, reverse_path, size, received_at FROM message WHERE id IN (SELECT message FROM body)"
+        " AND (?1 = '' OR account = ?1) AND (?2 = '' OR id IN"
+        " (SELECT message FROM recipient WHERE state < 10 AND address LIKE '%@' || ?2)) ORDER BY id LIMIT ?3",
+        (account, domain.lower(), limit),
+    )
+    for number, owner, reverse_path, size, received_at in rows:
+        yield {
+            "id": to_text(number),
+            "account": owner,
+            "from": reverse_path,
+            "size": size,
+            "received_at": iso(received_at),
+            "recipients": recipients(connection, number),
+        }
+
+
+def recipients(connection: apsw.Connection, number: int) -> list[dict[str, Any]]:
+    rows = query(
+        connection,
+        "SELECT n, address, state, attempts, next_at, reply, remote_id FROM recipient WHERE message = ? ORDER BY n",
+        (number,),
+    )
+    return [
+        {
+            "address": address,
+            "state": State(state).name.lower(),
+            "attempts": attempts,
+            "next_at": iso(next_at) if state < State.HELD else None,
+            "reply": reply,
+            "remote_id": remote_id,
+        }
+        for _, address, state, attempts, next_at, reply, remote_id in rows
+    ]
+
+
+def describe(connection: apsw.Connection, number: int) -> dict[str, Any] | None:
+    """One message with recipients, attempts and events, or None."""
+    rows = query(
+        connection,
+        "SELECT account, username, reverse_path, size, received_at, client_message_id, tags FROM message WHERE id = ?",
+        (number,),
+    )
+    if not rows:
+        return None
+    account, username, reverse_path, size, received_at, client_message_id, tags = rows[0]
+    return {
+        "id": to_text(number),
+        "account": account,
+        "username": username,
+        "from": reverse_path,
+        "size": size,
+        "received_at": iso(received_at),
+        "message_id": client_message_id,
+        "tags": json.loads(tags) if tags else [],
+        "recipients": recipients(connection, number),
+        "attempts": [
+            {
+                "started_at": iso(started_at),
+                "ended_at": iso(ended_at) if ended_at is not None else None,
+                "transport": transport,
+                "destination": destination,
+                "host": host,
+                "tls": tls,
+                "recipients": json.loads(indexes),
+            }
+            for started_at, ended_at, transport, destination, host, tls, indexes in query(
+                connection,
+                "SELECT started_at, ended_at, transport, destination, host, tls, recipients FROM attempt"
+                " WHERE message = ? ORDER BY id",
+                (number,),
+            )
+        ],
+        "events": [
+            {"at": iso(at), "recipient": n if n >= 0 else None, "kind": kind, "reply": reply}
+            for at, n, kind, reply in query(
+                connection, "SELECT at, n, kind, reply FROM event WHERE message = ? ORDER BY seq", (number,)
+            )
+        ],
+    }
+
+
+def iso(microseconds: int) -> str:
+    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="milliseconds")
+
+
+def _us(seconds: float) -> int:
+    return int(seconds * 1_000_000)

@@ -1,0 +1,245 @@
+"""What goes into a spool transaction: operations as values, and Batch, which turns many into few statements."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import apsw
+
+from relay.mail.envelope import Envelope
+from relay.mail.event import EventKind
+from relay.mail.lifecycle import State, next_state
+from relay.ports import AttemptEnd, AttemptStart, Clock, NewMessage
+from relay.store.bodies import BodyFiles
+from relay.store.ids import to_number, to_text
+from relay.store.rows import Row, insert, query, update, value
+
+_MESSAGE: Final = "message(id, account, username, reverse_path, options, size, received_at, client_message_id, tags)"
+_BODY: Final = "body(message, content)"
+_RECIPIENT: Final = "recipient(message, n, address, notify, orcpt, state, attempts, next_at, reply, remote_id)"
+_ATTEMPT: Final = "attempt(message, id, recipients, transport, destination, started_at)"
+_EVENT: Final = "event(message, seq, at, n, kind, reply)"
+
+_SETTLE: Final = (
+    "UPDATE recipient SET state = v.state, attempts = attempts + v.tried, next_at = v.next_at,"
+    " reply = v.reply, remote_id = v.remote_id"
+    " FROM v WHERE recipient.message = v.message AND recipient.n = v.n"
+)
+_CLOSE_ATTEMPT: Final = (
+    "UPDATE attempt SET ended_at = v.ended_at, host = v.host, tls = v.tls"
+    " FROM v WHERE attempt.message = v.message AND attempt.id = v.id"
+)
+_DROP_BODY: Final = (
+    "DELETE FROM body WHERE message IN (SELECT message FROM v) AND NOT EXISTS"
+    " (SELECT 1 FROM recipient WHERE recipient.message = body.message AND recipient.state < 10)"
+    " RETURNING message, content IS NULL"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueue:
+    message: NewMessage
+    in_file: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    message_ids: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    message_ids: list[str]
+    exclude: frozenset[tuple[str, int]]
+
+
+def microseconds(seconds: float) -> int:
+    return int(seconds * 1_000_000)
+
+
+def envelope_options(envelope: Envelope) -> str:
+    """What is not default, as JSON; `""` when all is."""
+    options = {
+        name: given
+        for name in ("ret", "envid", "body_8bit", "smtputf8")
+        if (given := getattr(envelope, name)) not in (None, False)
+    }
+    return json.dumps(options) if options else ""
+
+
+@dataclass(slots=True)
+class _Rows:
+    """What one transaction writes, by table."""
+
+    messages: list[Row] = field(default_factory=list)
+    bodies: list[Row] = field(default_factory=list)
+    recipients: list[Row] = field(default_factory=list)
+    attempts: list[Row] = field(default_factory=list)
+    events: list[Row] = field(default_factory=list)
+    settled: list[Row] = field(default_factory=list)
+    closed: list[Row] = field(default_factory=list)
+    ended: set[int] = field(default_factory=set)
+
+
+class Batch:
+    """Applies the operations of one commit. Lives in the writer thread."""
+
+    def __init__(self, clock: Clock, bodies: BodyFiles) -> None:
+        self._clock = clock
+        self._bodies = bodies
+        self._sequence = microseconds(clock.now())
+        self._finished_files: list[str] = []
+
+    def apply(self, connection: apsw.Connection, operations: Sequence[Any]) -> list[Any]:
+        """Rows of all operations first, in few statements; then the operator's own, which read what stands there."""
+        rows = _Rows()
+        results = [self._collect(rows, operation) for operation in operations]
+        self._write(connection, rows)
+        for place, operation in enumerate(operations):
+            if isinstance(operation, Retry):
+                results[place] = _retry(connection, operation, microseconds(self._clock.now()))
+            elif isinstance(operation, Cancel):
+                results[place] = self._cancel(connection, operation)
+        return results
+
+    def committed(self) -> None:
+        """Body files go only after the commit that ended their message; an interrupted removal is an orphan."""
+        self._bodies.remove(self._finished_files)
+
+    def _write(self, connection: apsw.Connection, rows: _Rows) -> None:
+        insert(connection, _MESSAGE, rows.messages)
+        insert(connection, _BODY, rows.bodies)
+        insert(connection, _RECIPIENT, rows.recipients)
+        insert(connection, _ATTEMPT, rows.attempts)
+        update(connection, "message, n, state, tried, next_at, reply, remote_id", _SETTLE, rows.settled)
+        update(connection, "message, id, ended_at, host, tls", _CLOSE_ATTEMPT, rows.closed)
+        insert(connection, _EVENT, rows.events)
+        dropped = update(connection, "message", _DROP_BODY, [(message,) for message in rows.ended])
+        self._finished_files = [to_text(message) for message, in_file in dropped if in_file]
+
+    def _collect(self, rows: _Rows, operation: Any) -> Any:
+        if isinstance(operation, Enqueue):
+            return self._enqueue(rows, operation.message, in_file=operation.in_file)
+        if isinstance(operation, AttemptStart):
+            return self._begin(rows, operation)
+        if isinstance(operation, AttemptEnd):
+            return self._end(rows, operation)
+        return None
+
+    def _next(self) -> int:
+        self._sequence += 1
+        return self._sequence
+
+    def _enqueue(self, rows: _Rows, message: NewMessage, *, in_file: bool) -> None:
+        number, envelope = to_number(message.id), message.envelope
+        received_at = microseconds(message.received_at)
+        tags = json.dumps(message.tags) if message.tags else ""
+        rows.messages.append(
+            (
+                number,
+                message.account,
+                message.username,
+                envelope.reverse_path,
+                envelope_options(envelope),
+                len(message.content),
+                received_at,
+                message.client_message_id,
+                tags,
+            )
+        )
+        rows.bodies.append((number, None if in_file else message.content))
+        for n, recipient in enumerate(envelope.recipients):
+            notify = ",".join(recipient.notify)
+            state = int(State.QUEUED)
+            rows.recipients.append(
+                (number, n, recipient.address, notify, recipient.orcpt, state, 0, received_at, "", "")
+            )
+        rows.events.append((number, self._next(), received_at, -1, EventKind.QUEUED.value, ""))
+
+    def _begin(self, rows: _Rows, start: AttemptStart) -> int:
+        attempt = self._next()
+        indexes = json.dumps(start.recipients)
+        rows.attempts.append(
+            (
+                to_number(start.message_id),
+                attempt,
+                indexes,
+                start.transport,
+                start.destination,
+                microseconds(start.started_at),
+            )
+        )
+        return attempt
+
+    def _end(self, rows: _Rows, end: AttemptEnd) -> None:
+        number, at = to_number(end.message_id), microseconds(end.ended_at)
+        rows.closed.append((number, end.attempt_id, at, end.host, end.tls))
+        for result in end.results:
+            # In flight a recipient is QUEUED or DEFERRED, and both rows of the lifecycle table are one.
+            state = next_state(State.QUEUED, result.kind)
+            next_at = microseconds(result.next_at) if result.next_at is not None else 0
+            rows.settled.append((number, result.index, int(state), 1, next_at, result.reply, result.remote_id))
+            rows.events.append((number, self._next(), at, result.index, result.kind.value, result.reply))
+            if state.terminal:
+                rows.ended.add(number)
+        if end.notice is not None:
+            self._enqueue(rows, end.notice, in_file=False)
+
+    def _cancel(self, connection: apsw.Connection, operation: Cancel) -> list[tuple[str, int]]:
+        rows, at, cancelled = _Rows(), microseconds(self._clock.now()), []
+        for message_id in operation.message_ids:
+            number = to_number(message_id)
+            waiting = query(connection, "SELECT n, state FROM recipient WHERE message = ? AND state < 10", (number,))
+            for n, state in waiting:
+                if (message_id, n) in operation.exclude:
+                    continue
+                after = next_state(State(state), EventKind.CANCELLED)
+                rows.settled.append((number, n, int(after), 0, 0, "cancelled by the operator", ""))
+                rows.events.append((number, self._next(), at, n, EventKind.CANCELLED.value, ""))
+                rows.ended.add(number)
+                cancelled.append((message_id, n))
+        earlier = self._finished_files
+        self._write(connection, rows)
+        self._finished_files += earlier
+        return cancelled
+
+
+def _retry(connection: apsw.Connection, operation: Retry, now: int) -> int:
+    numbers = [(to_number(message_id),) for message_id in operation.message_ids]
+    text = (
+        f"UPDATE recipient SET next_at = {now} FROM v"  # noqa: S608 - an integer of our own
+        " WHERE recipient.message = v.message AND recipient.state < 2 RETURNING 1"
+    )
+    return len(update(connection, "message", text, numbers))
+
+
+def recover(connection: apsw.Connection, now: float) -> int:
+    """After a crash: every attempt without an end may have reached its host. Returns how many there were.
+
+    Its recipients are due again and the event says why (promise 3).
+    """
+    at = microseconds(now)
+    with connection:
+        unfinished = query(connection, "SELECT message, id, recipients FROM attempt WHERE ended_at IS NULL")
+        for message, attempt, recipients in unfinished:
+            connection.execute("UPDATE attempt SET ended_at = ? WHERE message = ? AND id = ?", (at, message, attempt))
+            for n in json.loads(recipients):
+                _doubt(connection, message, n, at)
+    return len(unfinished)
+
+
+def _doubt(connection: apsw.Connection, message: int, n: int, at: int) -> None:
+    words = "attempt interrupted by a restart; it may have been delivered"
+    changed = value(
+        connection,
+        "UPDATE recipient SET state = ?, attempts = attempts + 1, next_at = ?, reply = ?"
+        " WHERE message = ? AND n = ? AND state < 2 RETURNING 1",
+        (int(State.DEFERRED), at, words, message, n),
+    )
+    if changed:
+        kind = EventKind.IN_DOUBT.value
+        last = value(connection, "SELECT coalesce(max(seq), 0) FROM event WHERE message = ?", (message,))
+        insert(connection, _EVENT, [(message, last + 1, at, n, kind, words)])
