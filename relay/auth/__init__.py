@@ -1,0 +1,1 @@
+"""Who may come in: SMTP credentials and API keys, read through ports, checked in constant work."""

@@ -1,0 +1,29 @@
+"""CredentialAuthenticator: a user name and a password in, a Login or None out.
+
+Resolves the name through the port CredentialSource, checks the password by PasswordVerifier. Unknown, disabled and
+wrong take the same path and the same work. Raises AuthBusyError when a password cannot be checked just now.
+"""
+
+from __future__ import annotations
+
+from relay.auth.passwords import PasswordVerifier
+from relay.mail.session import Login
+from relay.ports import Clock, CredentialSource
+
+
+class CredentialAuthenticator:
+    """The port Authenticator. The Login carries the stored user name, whichever form the client used."""
+
+    def __init__(self, source: CredentialSource, passwords: PasswordVerifier, clock: Clock) -> None:
+        self._source = source
+        self._passwords = passwords
+        self._clock = clock
+
+    async def verify(self, username: str, password: str) -> Login | None:
+        """See the port. A credential disabled while its password was being checked does not get in."""
+        credential = self._source.find_credential(username)
+        hashes = credential.hashes_at(self._clock.now()) if credential else ()
+        right = await self._passwords.verify(username, password, hashes)
+        if not right or credential is None or self._source.find_credential(username) != credential:
+            return None
+        return Login(credential.account, credential.username, credential.rights)
