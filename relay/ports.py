@@ -265,7 +265,10 @@ class AttemptStart:
 
 @dataclass(frozen=True, slots=True)
 class RecipientResult:
-    """What an attempt means for one recipient: the event moves its state, `next_at` is set when deferred."""
+    """What an attempt means for one recipient: the event moves its state, `next_at` is set when deferred.
+
+    `counts` is False when the attempt uses up none of the retry profile.
+    """
 
     index: int
     address: str
@@ -273,6 +276,7 @@ class RecipientResult:
     reply: str
     next_at: float | None = None
     remote_id: str = ""
+    counts: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""The way out: what is due, by which route, signed how, with what result. Meets intake only in the spool."""

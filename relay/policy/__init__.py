@@ -1,0 +1,1 @@
+"""Pure decisions: facts in, a decision out. No I/O, no clock, no dice of its own."""

@@ -181,7 +181,9 @@ class Batch:
             # In flight a recipient is QUEUED or DEFERRED, and both rows of the lifecycle table are one.
             state = next_state(State.QUEUED, result.kind)
             next_at = microseconds(result.next_at) if result.next_at is not None else 0
-            rows.settled.append((number, result.index, int(state), 1, next_at, result.reply, result.remote_id))
+            rows.settled.append(
+                (number, result.index, int(state), int(result.counts), next_at, result.reply, result.remote_id)
+            )
             rows.events.append((number, self._next(), at, result.index, result.kind.value, result.reply))
             if state.terminal:
                 rows.ended.add(number)

@@ -1,0 +1,68 @@
+"""Job: recipients of one message that go to one next hop together; plan() makes them from a queued message."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from relay.policy.routing import RouteFacts, choose_route
+from relay.ports import QueuedMessage, QueuedRecipient
+from relay.settings import RouteSettings
+
+RECIPIENTS_PER_JOB = 100  # RFC 5321 §4.5.3.1.8: every server takes at least that many
+
+
+@dataclass(slots=True)
+class InFlight:
+    """A message in memory while jobs of it wait or run; `content` and `signature` are filled once, when needed."""
+
+    message: QueuedMessage
+    content: bytes | None
+    signature: bytes | None = None
+    jobs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """`candidates` are the route's ways out in order; `destination` is the recipient domain (`direct` needs it)."""
+
+    in_flight: InFlight
+    recipients: tuple[QueuedRecipient, ...]
+    route: RouteSettings
+    destination: str
+
+    @property
+    def message(self) -> QueuedMessage:
+        return self.in_flight.message
+
+    @property
+    def queue(self) -> str:
+        """The next hop it waits for: the domain when the first candidate goes by MX, else the candidate."""
+        first = self.route.via[0]
+        return f"direct:{self.destination}" if first == "direct" else first
+
+
+@dataclass(slots=True)
+class _Group:
+    route: RouteSettings
+    destination: str
+    recipients: list[QueuedRecipient] = field(default_factory=list)
+
+
+def plan(in_flight: InFlight, due: Sequence[QueuedRecipient], routes: Sequence[RouteSettings]) -> list[Job]:
+    """Route each recipient, then put together what may travel together."""
+    message = in_flight.message
+    sender_domain = message.envelope.sender_domain
+    groups: dict[tuple[str, str], _Group] = {}
+    for waiting in due:
+        domain = waiting.recipient.domain
+        route = choose_route(routes, RouteFacts(message.account, sender_domain, domain, message.tags))
+        # Only an MX delivery depends on the domain; a relay or provider takes all domains at once.
+        destination = domain if "direct" in route.via else ""
+        group = groups.setdefault((route.name, destination), _Group(route, destination))
+        group.recipients.append(waiting)
+    return [
+        Job(in_flight, tuple(group.recipients[start : start + RECIPIENTS_PER_JOB]), group.route, group.destination)
+        for group in groups.values()
+        for start in range(0, len(group.recipients), RECIPIENTS_PER_JOB)
+    ]

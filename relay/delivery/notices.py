@@ -1,0 +1,46 @@
+"""Notices: the DSN for recipients that failed, as a new message that goes into the commit of their failure.
+
+Never for a null sender (no notice about a notice, RFC 5321 §6.1), never for NOTIFY without FAILURE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from email.utils import formatdate
+
+from relay.mail import dsn
+from relay.mail.dsn import NoticeFacts, RecipientStatus
+from relay.mail.envelope import Envelope, Recipient
+from relay.ports import NewMessage, QueuedMessage
+
+
+def failure_notice(
+    message: QueuedMessage,
+    statuses: Sequence[RecipientStatus],
+    original: bytes,
+    *,
+    notice_id: str,
+    hostname: str,
+    now: float,
+) -> NewMessage | None:
+    """The notice about `statuses`, or None where nobody wants one."""
+    sender = message.envelope.reverse_path
+    if sender is None or not statuses:
+        return None
+    facts = NoticeFacts(
+        hostname=hostname,
+        notice_id=notice_id,
+        message_id=message.id,
+        date=formatdate(int(now)),
+        arrival_date=formatdate(int(message.received_at)),
+        envelope=message.envelope,
+    )
+    return NewMessage(
+        id=notice_id,
+        account=message.account,
+        username="",
+        envelope=Envelope(None, (Recipient(sender, ("NEVER",)),), smtputf8=not sender.isascii()),
+        content=dsn.build(facts, statuses, original),
+        received_at=now,
+        client_message_id="",
+    )

@@ -1,0 +1,79 @@
+"""Scheduler: which job goes next. Round robin over next hops, each with a limit of its own; no I/O, no clock.
+
+A slow or huge destination holds its own queue only: it never delays another.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+
+from relay.delivery.job import Job
+
+
+class Scheduler:
+    """Jobs waiting in memory. `add`, then `pop` until None, and `release` each job popped."""
+
+    def __init__(self, concurrency: int, destination_concurrency: int) -> None:
+        self._concurrency = concurrency
+        self._destination_concurrency = destination_concurrency
+        self._waiting: dict[str, deque[Job]] = {}
+        self._active: dict[str, int] = {}
+        self._running = 0
+        # Queues that have a job and room for it, in turn.
+        self._ready: OrderedDict[str, None] = OrderedDict()
+
+    def add(self, job: Job) -> None:
+        self._waiting.setdefault(job.queue, deque()).append(job)
+        self._refresh(job.queue)
+
+    def pop(self) -> Job | None:
+        """The next job, or None when nothing may start now."""
+        if self._running >= self._concurrency or not self._ready:
+            return None
+        queue, _ = self._ready.popitem(last=False)
+        job = self._waiting[queue].popleft()
+        self._running += 1
+        self._active[queue] = self._active.get(queue, 0) + 1
+        self._refresh(queue)
+        return job
+
+    def release(self, job: Job) -> None:
+        """The job is over; its place at the next hop is free."""
+        queue = job.queue
+        self._running -= 1
+        self._active[queue] -= 1
+        if not self._active[queue]:
+            del self._active[queue]
+        self._refresh(queue)
+
+    def remove(self, unwanted: Callable[[Job], bool]) -> list[Job]:
+        """Take waiting jobs out; those that run are not touched."""
+        removed = []
+        for queue in tuple(self._waiting):
+            jobs = self._waiting[queue]
+            gone = [job for job in jobs if unwanted(job)]
+            if gone:
+                removed += gone
+                self._waiting[queue] = deque(job for job in jobs if not unwanted(job))
+                self._refresh(queue)
+        return removed
+
+    @property
+    def running(self) -> int:
+        return self._running
+
+    def queues(self) -> Iterator[tuple[str, int, int]]:
+        """Next hop, jobs waiting, jobs running."""
+        for queue in self._waiting.keys() | self._active.keys():
+            yield queue, len(self._waiting.get(queue, ())), self._active.get(queue, 0)
+
+    def _refresh(self, queue: str) -> None:
+        waiting = self._waiting.get(queue)
+        if not waiting:
+            self._waiting.pop(queue, None)
+            self._ready.pop(queue, None)
+        elif self._active.get(queue, 0) < self._destination_concurrency:
+            self._ready.setdefault(queue)
+        else:
+            self._ready.pop(queue, None)

@@ -1,0 +1,63 @@
+"""Verdict: an outcome and the retry profile make a recipient's result. Pure but for the injected dice."""
+
+from __future__ import annotations
+
+from relay.mail.event import EventKind
+from relay.mail.outcome import Deferred, Delivered, Failed, Fault, InDoubt, Outcome, Sent
+from relay.mail.reply import Reply
+from relay.policy.retry import next_attempt_at
+from relay.ports import QueuedRecipient, Random, RecipientResult
+from relay.settings import RetrySettings
+
+
+def goes_elsewhere(outcome: Outcome) -> bool:
+    """Whether the route's next candidate may try: this one could not carry it, and certainly has not."""
+    if isinstance(outcome, Failed):
+        return outcome.elsewhere
+    return isinstance(outcome, Deferred) and outcome.fault is not Fault.MESSAGE
+
+
+def result_of(
+    waiting: QueuedRecipient,
+    outcome: Outcome,
+    *,
+    profile: RetrySettings,
+    received_at: float,
+    now: float,
+    route_pause: float,
+    random: Random,
+) -> RecipientResult:
+    """What the attempt means for one recipient (design: docs/lifecycle.md)."""
+
+    def result(
+        kind: EventKind, *, next_at: float | None = None, remote_id: str = "", counts: bool = True
+    ) -> RecipientResult:
+        address = waiting.recipient.address
+        return RecipientResult(waiting.index, address, kind, str(outcome.reply), next_at, remote_id, counts)
+
+    match outcome:
+        case Delivered():
+            return result(EventKind.DELIVERED)
+        case Sent(remote_id=remote_id):
+            return result(EventKind.SENT, remote_id=remote_id)
+        case Failed():
+            return result(EventKind.BOUNCED)
+        case Deferred(fault=Fault.ROUTE):
+            # Nothing is wrong with the message: it waits for the operator and uses up no attempt.
+            return result(EventKind.DEFERRED, next_at=now + route_pause, counts=False)
+    attempts = waiting.attempts + 1
+    hint = outcome.retry_after if isinstance(outcome, Deferred) else None
+    next_at = next_attempt_at(profile, attempts=attempts, received_at=received_at, now=now, random=random, hint=hint)
+    if next_at is not None:
+        kind = EventKind.IN_DOUBT if isinstance(outcome, InDoubt) else EventKind.DEFERRED
+        return result(kind, next_at=next_at)
+    return result(EventKind.BOUNCED if attempts > len(profile.delays) else EventKind.EXPIRED)
+
+
+def reason(result: RecipientResult, reply: Reply) -> str:
+    """The sentence a notice begins with."""
+    if reply.permanent:
+        return "the next mail host refused it"
+    if result.kind is EventKind.EXPIRED:
+        return "it could not be delivered before it expired"
+    return "all delivery attempts failed; the last answer was"
