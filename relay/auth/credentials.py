@@ -20,10 +20,12 @@ class CredentialAuthenticator:
         self._clock = clock
 
     async def verify(self, username: str, password: str) -> Login | None:
-        """See the port. A credential disabled while its password was being checked does not get in."""
-        credential = self._source.find_credential(username)
-        hashes = credential.hashes_at(self._clock.now()) if credential else ()
-        right = await self._passwords.verify(username, password, hashes)
-        if not right or credential is None or self._source.find_credential(username) != credential:
-            return None
-        return Login(credential.account, credential.username, credential.rights)
+        """See the port. What was disabled or rotated away while its password was being checked does not get in."""
+        while True:
+            credential = self._source.find_credential(username)
+            hashes = credential.hashes_at(self._clock.now()) if credential else ()
+            if not await self._passwords.verify(username, password, hashes) or credential is None:
+                return None
+            # Changed meanwhile: ask again, which costs nothing where the same hash still counts.
+            if self._source.find_credential(username) == credential:
+                return Login(credential.account, credential.username, credential.rights)

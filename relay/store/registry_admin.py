@@ -26,6 +26,11 @@ from relay.store.usernames import account_id, named_account, sender_address, sen
 
 DEFAULT_ACCOUNT: Final = "default"
 _PATIENCE_MS: Final = 10_000
+_LONGEST_NOTE: Final = 200
+_CREDENTIALS: Final = (
+    "SELECT username, account, sender_addresses, sender_domains, note, created_at, rotated_at, old_hash_until,"
+    " disabled_at FROM credential"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,13 @@ class Added:
     account_created: bool
 
 
+def note_line(text: str) -> str:
+    """`text` when it is one printable line for people. Raises StoreError."""
+    if len(text) > _LONGEST_NOTE or not text.isprintable():
+        raise StoreError(f"note or name {text[:20]!r}...: use one line of {_LONGEST_NOTE} printable characters at most")
+    return text
+
+
 def sender_rights(addresses: Iterable[str], domains: Iterable[str]) -> SenderRights:
     """Rights from what an operator typed, without repeats. Raises StoreError for what is no address or domain."""
     return SenderRights(
@@ -107,6 +119,7 @@ class RegistryAdmin:
             with admin._errors():
                 _configure(connection)
                 migrate(connection, migrations_of("registry"))
+            admin._forget_old_passwords()
         except BaseException:
             admin.close()
             raise
@@ -128,7 +141,7 @@ class RegistryAdmin:
         with self._change():
             if name in self._account_ids():
                 raise StoreError(f"account {name!r} exists already; choose another id")
-            self._insert_account(account_id(name), display_name)
+            self._insert_account(account_id(name), note_line(display_name))
 
     def accounts(self) -> list[AccountRecord]:
         rows = self._rows("SELECT id, display_name, created_at, disabled_at FROM account ORDER BY id")
@@ -156,25 +169,23 @@ class RegistryAdmin:
             self._connection.execute(
                 "INSERT INTO credential (username, account, password_hash, sender_addresses, sender_domains, note,"
                 " created_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (username, account, password_hash, *_lists(rights), note, self._clock.now()),
+                (username, account, password_hash, *_lists(rights), note_line(note), self._clock.now()),
             )
         return Added(username, account, created)
 
     def credentials(self, account: str | None = None) -> list[CredentialRecord]:
         """All of them or one account's, by name."""
-        rows = self._rows(
-            "SELECT username, account, sender_addresses, sender_domains, note, created_at, rotated_at, old_hash_until,"
-            " disabled_at FROM credential WHERE ?1 IS NULL OR account = ?1 ORDER BY username",
-            account,
-        )
-        return [CredentialRecord(row[0], row[1], _tuple(row[2]), _tuple(row[3]), *row[4:]) for row in rows]
+        rows = self._rows(f"{_CREDENTIALS} WHERE ?1 IS NULL OR account = ?1 ORDER BY username", account)
+        return [_credential(row) for row in rows]
 
     def set_credential_disabled(self, username: str, disabled: bool) -> bool:
         """False: no such user name (the stored one, in any case of letters)."""
         return self._set_disabled("credential", "username", stored_username(username), disabled)
 
-    def rotate_credential(self, username: str, rehash: Callable[[str], str], grace: float = 0.0) -> bool:
-        """Give a credential a new password; False: no such user name.
+    def rotate_credential(
+        self, username: str, rehash: Callable[[str], str], grace: float = 0.0
+    ) -> CredentialRecord | None:
+        """Give a credential a new password; None: no such user name.
 
         `rehash` gets the present hash and returns the new one. With `grace` the present password stays good for that
         many seconds; without, it and any older one end now.
@@ -183,7 +194,7 @@ class RegistryAdmin:
         with self._change():
             rows = self._rows("SELECT password_hash FROM credential WHERE username = ?", username)
             if not rows:
-                return False
+                return None
             present, now = rows[0][0], self._clock.now()
             old = (present, now + grace) if grace > 0 else (None, None)
             self._connection.execute(
@@ -191,7 +202,7 @@ class RegistryAdmin:
                 " WHERE username = ?",
                 (rehash(present), *old, now, username),
             )
-        return True
+            return _credential(self._rows(f"{_CREDENTIALS} WHERE username = ?", username)[0])
 
     # --- API keys ------------------------------------------------------------------------------------------
 
@@ -210,7 +221,7 @@ class RegistryAdmin:
             self._connection.execute(
                 "INSERT INTO api_key (id, account, key_hash, scopes, sender_addresses, sender_domains, note,"
                 " created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (key_id, account, key_hash, json.dumps(scopes), *_lists(rights), note, self._clock.now()),
+                (key_id, account, key_hash, json.dumps(scopes), *_lists(rights), note_line(note), self._clock.now()),
             )
         return Added(key_id, account, created)
 
@@ -228,6 +239,13 @@ class RegistryAdmin:
         return self._set_disabled("api_key", "id", key_id, disabled)
 
     # --- inside --------------------------------------------------------------------------------------------
+
+    def _forget_old_passwords(self) -> None:
+        """Overwrite hashes whose grace is over; nobody can log in by them any more, and nobody shall crack them."""
+        if self._rows("SELECT 1 FROM credential WHERE old_hash_until <= ? LIMIT 1", self._clock.now()):
+            with self._change():
+                statement = "UPDATE credential SET old_hash = NULL, old_hash_until = NULL WHERE old_hash_until <= ?"
+                self._connection.execute(statement, (self._clock.now(),))
 
     def _account_for(self, username: str, wanted: str | None) -> tuple[str, bool]:
         """The account of something new, and whether it was created just now."""
@@ -317,6 +335,10 @@ def _configure(connection: apsw.Connection) -> None:
 
 def _lists(rights: SenderRights) -> tuple[str, str]:
     return json.dumps(rights.addresses), json.dumps(rights.domains)
+
+
+def _credential(row: tuple[Any, ...]) -> CredentialRecord:
+    return CredentialRecord(row[0], row[1], _tuple(row[2]), _tuple(row[3]), *row[4:])
 
 
 def _tuple(text: str) -> tuple[str, ...]:
