@@ -52,7 +52,7 @@ def fold_login(text: str) -> str:
 def named_account(username: str, accounts: Container[str]) -> str | None:
     """The account `identifier@ACCOUNT.anything` speaks of: the longest id of `accounts` that fits, or None."""
     host = username.partition("@")[2]
-    while "." in host:
+    while "." in host and not username.endswith("."):
         host = host.rpartition(".")[0]
         if host in accounts:
             return host
