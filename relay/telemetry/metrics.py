@@ -1,0 +1,220 @@
+"""Metrics: what the relay counts, each name once, every label bounded.
+
+In: facts as plain values. Out: the Prometheus text exposition. docs/reference/metrics.md lists each name and a test
+compares the two. With PROMETHEUS_MULTIPROC_DIR set before the process starts, any worker's exposition covers all
+workers. A label value beyond the first 200 of a metric counts as `other`, so no peer can grow our memory.
+Never raises for a fact.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from relay.mail.event import Event, EventKind
+from relay.mail.lifecycle import State
+from relay.mail.reply import Reply
+
+MOST_LABEL_VALUES: Final = 200
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+_SHORT: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_LONG: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+_WAITING: Final = tuple(state.name.lower() for state in State if not state.terminal)
+_FINAL: Final = {
+    EventKind.SENT: "sent",
+    EventKind.DELIVERED: "delivered",
+    EventKind.BOUNCED: "bounced",
+    EventKind.EXPIRED: "expired",
+    EventKind.CANCELLED: "cancelled",
+}
+
+Direction = Literal["in", "out"]
+Result = Literal["delivered", "sent", "deferred", "failed", "in_doubt"]
+
+
+class _Labelled:
+    """The labelled children of one metric, bound once and kept; past the cap every value is `other`."""
+
+    __slots__ = ("_children", "_metric", "_other")
+
+    def __init__(self, metric: Any, labels: int) -> None:
+        self._metric = metric
+        self._other = ("other",) * labels
+        self._children: dict[tuple[str, ...], Any] = {} if labels else {(): metric}
+
+    def __call__(self, *values: str) -> Any:
+        child = self._children.get(values)
+        if child is None:
+            if len(self._children) >= MOST_LABEL_VALUES:
+                return self._metric.labels(*self._other)
+            child = self._children[values] = self._metric.labels(*values)
+        return child
+
+
+class Metrics:
+    """All metrics of one process, on the registry given."""
+
+    def __init__(self, registry: CollectorRegistry, version: str) -> None:
+        self._registry = registry
+        self._multiprocess = "PROMETHEUS_MULTIPROC_DIR" in os.environ
+        self._define_doors()
+        self._define_queue()
+        self._define_deliveries()
+        self._gauge("relay_build_info", "Always 1; the label tells the running version", "livemax", "version")(
+            version
+        ).set(1)
+        if not self._multiprocess:
+            ProcessCollector(registry=registry)
+
+    def exposition(self) -> bytes:
+        """The text format, version 0.0.4 (`CONTENT_TYPE`). Takes a few milliseconds."""
+        registry = self._registry
+        if self._multiprocess:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call] # the library has no type for it
+        return generate_latest(_WithoutCreated(registry))
+
+    # --- doors ---------------------------------------------------------------------------------------------
+
+    def _define_doors(self) -> None:
+        self._accepted = self._counter("relay_accepted_total", "Messages answered 250, after the commit", "listener")
+        self._accepted_recipients = self._counter(
+            "relay_accepted_recipients_total", "Recipients of the messages answered 250", "listener"
+        )
+        self._accepted_bytes = self._counter(
+            "relay_accepted_bytes_total", "Octets of the messages answered 250", "listener"
+        )
+        self._final_dot = self._histogram(
+            "relay_final_dot_seconds", "From the last octet of a message to its 250", _SHORT, "listener"
+        )
+        self._rejected = self._counter("relay_rejected_total", "4xx and 5xx replies given", "listener", "reason")
+        self._open = self._gauge("relay_connections", "Open client connections", "livesum", "listener")
+        self._opened = self._counter("relay_connections_opened_total", "Client connections opened", "listener")
+        self._auth = self._counter("relay_auth_total", "Authentications by result", "listener", "result")
+        self._tls = self._counter(
+            "relay_tls_sessions_total", "Sessions by TLS version, `none` without", "direction", "version"
+        )
+        self._http = self._counter("relay_http_requests_total", "HTTP requests answered", "interface", "status")
+
+    def session_opened(self, listener: str) -> None:
+        self._open(listener).inc()
+        self._opened(listener).inc()
+
+    def session_closed(self, listener: str) -> None:
+        self._open(listener).dec()
+
+    def tls_session(self, direction: Direction, version: str | None) -> None:
+        """A TLS version as `ssl` names it; None for a session that ended or delivered without."""
+        self._tls(direction, version or "none").inc()
+
+    def authenticated(self, listener: str, *, success: bool) -> None:
+        self._auth(listener, "ok" if success else "failed").inc()
+
+    def rejected(self, listener: str, answer: Reply) -> None:
+        self._rejected(listener, str(answer.status)).inc()
+
+    def accepted(self, listener: str, recipients: int, octets: int, seconds: float) -> None:
+        """One message answered 250, `seconds` after its last octet came in."""
+        self._accepted(listener).inc()
+        self._accepted_recipients(listener).inc(recipients)
+        self._accepted_bytes(listener).inc(octets)
+        self._final_dot(listener).observe(seconds)
+
+    def http_request(self, interface: str, status: int) -> None:
+        self._http(interface, str(status)).inc()
+
+    # --- spool ---------------------------------------------------------------------------------------------
+
+    def _define_queue(self) -> None:
+        self._commit = self._histogram("relay_commit_seconds", "One group commit of the spool, fsync included", _SHORT)
+        self._commit_writes = self._counter("relay_commit_writes_total", "Writes that shared those commits")
+        self._store_failures = self._counter("relay_store_failures_total", "Commits that failed; the client got 451")
+        self._messages = self._gauge("relay_queue_messages", "Messages with a recipient that is not final", "livesum")
+        self._recipients = self._gauge("relay_queue_recipients", "Recipients that are not final", "livesum", "state")
+        self._oldest = self._gauge("relay_queue_oldest_seconds", "Age of the oldest message in the queue", "livemax")
+        for state in _WAITING:
+            self._recipients(state)
+
+    def commit(self, seconds: float, writes: int) -> None:
+        self._commit().observe(seconds)
+        self._commit_writes().inc(writes)
+
+    def store_failed(self) -> None:
+        self._store_failures().inc()
+
+    def queue(self, messages: int, recipients: Mapping[str, int], oldest_seconds: float) -> None:
+        """The depth of this worker's queue; `recipients` by state (`queued`, `deferred`, `held`), absent means 0."""
+        self._messages().set(messages)
+        self._oldest().set(oldest_seconds)
+        for state in _WAITING:
+            self._recipients(state).set(recipients.get(state, 0))
+
+    # --- delivery ------------------------------------------------------------------------------------------
+
+    def _define_deliveries(self) -> None:
+        self._deliveries = self._counter(
+            "relay_deliveries_total", "Recipients tried, by what came of it", "transport", "outcome"
+        )
+        self._delivery = self._histogram(
+            "relay_delivery_seconds", "One attempt, from dialling to its last answer", _LONG, "transport"
+        )
+        self._finished = self._counter("relay_finished_recipients_total", "Recipients that became final", "state")
+        self._notices = self._counter("relay_notices_total", "Delivery status notifications queued")
+        self._paused = self._gauge(
+            "relay_route_paused", "1 while a route rests after refused credentials", "livemax", "route"
+        )
+        self._failures = self._counter("relay_failures_total", "Bugs and broken parts; each is a log line `failure`")
+        for state in _FINAL.values():
+            self._finished(state)
+
+    def delivery(self, transport: str, seconds: float, outcomes: Mapping[Result, int]) -> None:
+        """One attempt: how many recipients met which outcome."""
+        self._delivery(transport).observe(seconds)
+        for outcome, count in outcomes.items():
+            self._deliveries(transport, outcome).inc(count)
+
+    def notice(self) -> None:
+        self._notices().inc()
+
+    def route_paused(self, route: str, *, paused: bool) -> None:
+        self._paused(route).set(int(paused))
+
+    def failure(self) -> None:
+        self._failures().inc()
+
+    def event(self, event: Event) -> None:
+        """A committed event (ports.EventSink)."""
+        state = _FINAL.get(event.kind)
+        if state is not None:
+            self._finished(state).inc()
+
+    # --- making them ---------------------------------------------------------------------------------------
+
+    def _counter(self, name: str, text: str, *labels: str) -> _Labelled:
+        return _Labelled(Counter(name, text, labels, registry=self._registry), len(labels))
+
+    def _gauge(self, name: str, text: str, across: Literal["livesum", "livemax"], *labels: str) -> _Labelled:
+        """`across`: how the values of several living workers become one."""
+        return _Labelled(Gauge(name, text, labels, registry=self._registry, multiprocess_mode=across), len(labels))
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> _Labelled:
+        return _Labelled(Histogram(name, text, labels, registry=self._registry, buckets=buckets), len(labels))
+
+
+class _WithoutCreated(Collector):
+    """A registry without the `_created` series, which double the page and say only when we started."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterable[Metric]:
+        for metric in self._registry.collect():
+            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+            yield metric
