@@ -1,0 +1,423 @@
+"""SendPost: `POST /subaccount/email/`, JSON, one result for each `to` entry.
+
+In: a message and its envelope. Out: calls in which every envelope recipient stands exactly once; an outcome for each.
+Pure. The vendor builds the MIME tree, so what its JSON cannot say is refused unless `accept` lists it. The mapping
+of To, Cc and Bcc and the reading of its error codes are argued in docs/providers/sendpost.md.
+Sources: the vendor's API text (seeds/sendpost.txt) and its Python SDK 3.0.0.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import mimetypes
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar, Final
+
+from pydantic import Field
+
+from relay.mail.address import parse_address
+from relay.mail.errors import AddressSyntaxError
+from relay.mail.mime import Mailbox
+from relay.mail.outcome import Deferred, Failed, InDoubt, Outcome, Sent
+from relay.mail.parts import Attachment, Loss, Parts, take_apart
+from relay.mail.reply import printable, reply
+from relay.ports import DeliveryRequest
+from relay.transports.providers.answers import json_of, outcome_for_status, words_of
+from relay.transports.providers.base import (
+    Capabilities,
+    HttpRequest,
+    HttpResponse,
+    Provider,
+    ProviderOptions,
+    Refusal,
+    Rendering,
+    refusal_for,
+)
+from relay.transports.providers.visibility import Visibility, ascii_form, comparable, visibility
+
+SUBJECT_CHARACTERS: Final = 998
+NAME_CHARACTERS: Final = 256
+FILENAME_CHARACTERS: Final = 255
+ATTACHMENT_OCTETS: Final = 26_214_400
+RECIPIENTS: Final = 500
+"""The model says 1,000 `to` entries, the method's text 500 recipients; the smaller is right under both."""
+COPIES: Final = 50
+"""Entries of one `cc` list, and of one `bcc` list."""
+
+_MORE_TYPES: Final = {
+    ".asc": "application/pgp-signature",
+    ".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    ".ics": "text/calendar",
+    ".p7s": "application/pkcs7-signature",
+    ".pptx": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
+    ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+}
+# Read by the vendor as commands (a mock send is accepted and never sent), so never taken from a message.
+_CONTROL_FIELDS: Final = ("x-sendpost-", "x-sp-")
+_ACCEPTED: Final = (
+    Loss.ATTACHED_MESSAGE,
+    Loss.ATTACHMENT_TYPE,
+    Loss.FORMAT_FLOWED,
+    Loss.RECIPIENT_ROLE,
+    Loss.VISIBLE_RECIPIENTS,
+)
+
+
+class SendPostOptions(ProviderOptions):
+    """`[provider.NAME.options]` of kind sendpost."""
+
+    accept: tuple[Loss, ...] = Field(_ACCEPTED, description="What a message may lose here without being refused")
+    track_opens: bool = Field(False, description="Let SendPost add its tracking pixel to the HTML")
+    track_clicks: bool = Field(False, description="Let SendPost rewrite the links of the HTML")
+    ippool: str = Field("", description="IP pool to send from; empty: the sub-account's default")
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """One `to` entry: one message at the vendor."""
+
+    to: Mailbox
+    cc: tuple[Mailbox, ...] = ()
+    bcc: tuple[str, ...] = ()
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        return (self.to.address, *(mailbox.address for mailbox in self.cc), *self.bcc)
+
+
+class SendPost(Provider):
+    """Sub-account API, contract v1."""
+
+    kind: ClassVar[str] = "sendpost"
+    title: ClassVar[str] = "SendPost"
+    default_base_url: ClassVar[str] = "https://api.sendpost.io/api/v1"
+    Options: ClassVar[type[ProviderOptions]] = SendPostOptions
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        raw_mime=False,
+        separate_envelope=False,
+        envelope_sender=False,
+        attachment_octets=ATTACHMENT_OCTETS,
+        recipients_per_call=RECIPIENTS,
+        per_recipient_result=True,
+        custom_headers=True,
+        tags=True,
+        inline_images=False,
+        idempotency=False,
+        tracking="option",
+        scheduled=False,
+        smtputf8=False,
+        sender="verified domain",
+    )
+
+    def __init__(self, options: ProviderOptions, base_url: str) -> None:
+        super().__init__(options, base_url)
+        assert isinstance(options, SendPostOptions)
+        self._options = options
+
+    def render(self, request: DeliveryRequest, content: bytes) -> Rendering | Refusal:
+        parts = take_apart(content)
+        recipients = [recipient.address for recipient in request.recipients]
+        refusal = _limits(recipients, parts)
+        if refusal:
+            return refusal
+        seen = visibility(recipients, parts)
+        copies = list(_copies(seen))
+        headers, header_losses = _headers(parts, self._options.withhold_headers)
+        losses = frozenset({*parts.losses, *_content_losses(parts), *_visible_losses(seen, copies), *header_losses})
+        refusal = refusal_for(self.title, losses, self._options.accept)
+        if refusal:
+            return refusal
+        message = self._message(parts, headers)
+        return Rendering(tuple(self._call(message, batch) for batch in _batches(copies)), losses)
+
+    def _message(self, parts: Parts, headers: dict[str, str]) -> dict[str, Any]:
+        message: dict[str, Any] = {
+            "from": _person(parts.from_[0]),
+            "subject": parts.subject or "",
+            "trackOpens": self._options.track_opens,
+            "trackClicks": self._options.track_clicks,
+        }
+        if parts.reply_to:
+            message["replyTo"] = _person(parts.reply_to[0])
+        bodies = {"htmlBody": parts.html, "textBody": parts.text, "ampBody": parts.amp}
+        message |= {key: body for key, body in bodies.items() if body is not None}
+        if not (parts.html or parts.text):
+            message["textBody"] = parts.text or "\r\n"  # a body is demanded; scanners send none
+        if headers:
+            message["headers"] = headers
+        if parts.tags:
+            message["groups"] = list(dict.fromkeys(parts.tags))
+        if parts.attachments:
+            message["attachments"] = [_attachment(item, n) for n, item in enumerate(parts.attachments, 1)]
+        if self._options.ippool:
+            message["ippool"] = self._options.ippool
+        return message
+
+    def _call(self, message: dict[str, Any], copies: Sequence[_Copy]) -> HttpRequest:
+        body = {**message, "to": [_entry(copy) for copy in copies]}
+        return HttpRequest(
+            method="POST",
+            url=f"{self.base_url}/subaccount/email/",
+            headers={
+                "Content-Type": "application/json",
+                "Accept": "application/json",
+                "X-SendPost-Public-Contract": "v1",
+            },
+            body=json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8"),
+            copies=tuple(copy.recipients for copy in copies),
+        )
+
+    def authorise(self, request: HttpRequest, api_key: str, now: float) -> Mapping[str, str]:
+        return {"X-SubAccount-ApiKey": api_key}
+
+    def read(self, response: HttpResponse, request: HttpRequest) -> Mapping[str, Outcome]:
+        answer = json_of(response)
+        if 200 <= response.status < 300:
+            return _read_results(answer, request)
+        words, status = _read_error(answer, response)
+        outcome = outcome_for_status(self.title, response, words, status)
+        return dict.fromkeys(request.recipients, outcome)
+
+
+# --- render ------------------------------------------------------------------------------------------------
+
+
+def _limits(recipients: Sequence[str], parts: Parts) -> Refusal | None:
+    """What no setting can accept: addresses and sizes the API refuses."""
+    if not parts.from_:
+        return Refusal(reply(550, "5.6.0", "SendPost needs a From address, and the message has none"))
+    senders = [mailbox.address for mailbox in (*parts.from_[:1], *parts.reply_to[:1])]
+    for address in (*senders, *recipients):
+        try:
+            if parse_address(address).needs_smtputf8:
+                return Refusal(reply(553, "5.6.7", "SendPost takes no local part beyond ASCII"))
+        except AddressSyntaxError as error:
+            return Refusal(reply(550, "5.6.0", printable(f"SendPost cannot be given an address: {error}")))
+    if sum(len(item.content) for item in parts.attachments) > ATTACHMENT_OCTETS:
+        return Refusal(reply(552, "5.3.4", f"SendPost takes {ATTACHMENT_OCTETS} octets of attachments at most"))
+    names = [mailbox.name for mailbox in (*parts.from_, *parts.reply_to, *parts.to, *parts.cc)]
+    too_long = {
+        f"a subject of {SUBJECT_CHARACTERS}": len(parts.subject or "") > SUBJECT_CHARACTERS,
+        f"display names of {NAME_CHARACTERS}": any(len(name) > NAME_CHARACTERS for name in names),
+        f"file names of {FILENAME_CHARACTERS}": any(
+            len(item.filename) > FILENAME_CHARACTERS for item in parts.attachments
+        ),
+    }
+    for what, broken in too_long.items():
+        if broken:
+            return Refusal(reply(550, "5.6.0", f"SendPost takes {what} characters at most"))
+    return None
+
+
+def _copies(seen: Visibility) -> Iterator[_Copy]:
+    """Every recipient once. Who is seen together stays together, up to the vendor's list limits."""
+    visible = (*seen.to, *seen.cc)
+    hidden = list(seen.hidden)
+    for start in range(0, len(visible), COPIES + 1):
+        group = visible[start : start + COPIES + 1]
+        yield _Copy(group[0], group[1:], tuple(hidden[:COPIES]))
+        del hidden[:COPIES]
+    for address in hidden:
+        yield _Copy(Mailbox(address))
+
+
+def _visible_losses(seen: Visibility, copies: Sequence[_Copy]) -> Iterator[Loss]:
+    visible = (*seen.to, *seen.cc)
+    if seen.unreached or (visible and len(copies) > 1):
+        yield Loss.VISIBLE_RECIPIENTS
+    alone = len(copies) - bool(visible)  # hidden recipients with a copy of their own, addressed to them
+    if alone > 0 or len(seen.to) > 1 or (seen.cc and not seen.to):
+        yield Loss.RECIPIENT_ROLE
+
+
+def _content_losses(parts: Parts) -> Iterator[Loss]:
+    if len(parts.from_) > 1:
+        yield Loss.SEVERAL_FROM
+    if len(parts.reply_to) > 1:
+        yield Loss.SEVERAL_REPLY_TO
+    expanded = (parts.subject, parts.html, parts.text, parts.amp)
+    if any(text and "{{" in text for text in expanded):
+        yield Loss.TEMPLATE_SYNTAX
+    for number, item in enumerate(parts.attachments, 1):
+        if _types().guess_type(_filename(item, number))[0] != item.content_type:
+            yield Loss.ATTACHMENT_TYPE
+
+
+def _headers(parts: Parts, withheld: Sequence[str]) -> tuple[dict[str, str], set[Loss]]:
+    """A JSON object holds each name once, so the second of two equal names is a loss."""
+    skipped = {name.lower() for name in withheld}
+    headers: dict[str, str] = {}
+    names: set[str] = set()
+    losses: set[Loss] = set()
+    for name, value in parts.headers:
+        key = name.lower()
+        if key in skipped or key.startswith(_CONTROL_FIELDS):
+            continue
+        if key in names:
+            losses.add(Loss.REPEATED_HEADER)
+            continue
+        names.add(key)
+        headers[name] = value
+    return headers, losses
+
+
+def _batches(copies: Sequence[_Copy]) -> Iterator[list[_Copy]]:
+    batch: list[_Copy] = []
+    size = 0
+    for copy in copies:
+        if batch and size + len(copy.recipients) > RECIPIENTS:
+            yield batch
+            batch, size = [], 0
+        batch.append(copy)
+        size += len(copy.recipients)
+    if batch:
+        yield batch
+
+
+def _entry(copy: _Copy) -> dict[str, Any]:
+    entry: dict[str, Any] = _person(copy.to)
+    if copy.cc:
+        entry["cc"] = [_person(mailbox) for mailbox in copy.cc]
+    if copy.bcc:
+        entry["bcc"] = [_person(Mailbox(address)) for address in copy.bcc]
+    return entry
+
+
+def _person(mailbox: Mailbox) -> dict[str, Any]:
+    person = {"email": ascii_form(mailbox.address)}
+    if mailbox.name:
+        person["name"] = mailbox.name
+    return person
+
+
+def _filename(item: Attachment, number: int) -> str:
+    """The vendor guesses the type from the name, so an unnamed part gets one that leads back to its type."""
+    return item.filename or f"part-{number}{_types().guess_extension(item.content_type) or '.bin'}"
+
+
+@cache
+def _types() -> mimetypes.MimeTypes:
+    """Python's own table and a few more, the same on every machine."""
+    types = mimetypes.MimeTypes()
+    for extension, content_type in _MORE_TYPES.items():
+        types.add_type(content_type, extension)
+    return types
+
+
+def _attachment(item: Attachment, number: int) -> dict[str, str]:
+    return {"content": base64.b64encode(item.content).decode("ascii"), "filename": _filename(item, number)}
+
+
+# --- read --------------------------------------------------------------------------------------------------
+
+# error.code of contract v1 -> the HTTP status that says the same.
+_ERROR_STATUS: Final = {
+    "authentication_failed": 401,
+    "resource_not_found": 404,
+    "rate_limit_exceeded": 429,
+    "internal_error": 500,
+}
+# errorCode of one result: what it means for the recipient it names.
+_INVALID_RECIPIENT: Final = 1
+_SUPPRESSED: Final = 2
+_RESULTS: Final[dict[int, tuple[int, str, str]]] = {
+    _INVALID_RECIPIENT: (550, "5.1.1", "invalid recipient"),
+    _SUPPRESSED: (550, "5.7.1", "recipient is on SendPost's suppression list"),
+    3: (550, "5.7.1", "sender domain is not verified at SendPost"),
+    4: (451, "4.4.5", "rate limit"),
+    5: (550, "5.1.8", "invalid sender"),
+}
+# Said about the recipient; the other results are about the sender or the account, and another provider may differ.
+_ABOUT_RECIPIENT: Final = (_INVALID_RECIPIENT, _SUPPRESSED)
+
+
+def _read_error(answer: Any, response: HttpResponse) -> tuple[str, int]:
+    """The vendor's words, and the status its error code stands for (0: the answer's own)."""
+    error = answer.get("error") if isinstance(answer, dict) else None
+    if not isinstance(error, dict):
+        text = answer.get("message") if isinstance(answer, dict) else answer
+        return words_of(text) or words_of(response.body[:1000].decode("utf-8", "replace")), 0
+    words = [words_of(error.get("message"))]
+    details = error.get("details")
+    words += [
+        f"{words_of(detail.get('field'))}: {words_of(detail.get('message'))}"
+        for detail in (details[:5] if isinstance(details, list) else ())
+        if isinstance(detail, dict)
+    ]
+    code = error.get("code")
+    # A 401 or 5xx says enough by itself; only a vague refusal is made clear by its code.
+    status = _ERROR_STATUS.get(code, 0) if isinstance(code, str) and response.status in (400, 406, 409, 422) else 0
+    return "; ".join(word for word in words if word), status
+
+
+def _read_results(answer: Any, request: HttpRequest) -> dict[str, Outcome]:
+    results = _results_by_address(answer, request)
+    if results is None:
+        lost = InDoubt(reply(451, "4.4.2", "SendPost answered 2xx with a body that is no list of results"))
+        return dict.fromkeys(request.recipients, lost)
+    outcomes: dict[str, Outcome] = {}
+    for copy in request.copies:
+        outcomes |= _read_copy(copy, results)
+    return outcomes
+
+
+def _results_by_address(answer: Any, request: HttpRequest) -> dict[str, list[dict[str, Any]]] | None:
+    """Results by the address they name; one without a name belongs to the entry at its place."""
+    if isinstance(answer, dict) and ("errorCode" in answer or "messageId" in answer):
+        answer = [answer]
+    if not isinstance(answer, list) or not all(isinstance(item, dict) for item in answer):
+        return None
+    results: dict[str, list[dict[str, Any]]] = {}
+    in_order = len(answer) == len(request.copies)
+    for number, item in enumerate(answer):
+        named = item.get("to")
+        if not (isinstance(named, str) and named) and in_order:
+            named = request.copies[number][0]
+        if isinstance(named, str):
+            results.setdefault(comparable(named), []).append(item)
+    return results
+
+
+def _read_copy(copy: tuple[str, ...], results: dict[str, list[dict[str, Any]]]) -> dict[str, Outcome]:
+    leader = _take_result(copy[0], results)
+    if leader is None:
+        unnamed: Outcome = InDoubt(reply(451, "4.4.2", "SendPost's answer does not name this recipient"))
+    else:
+        unnamed = _read_result(leader)
+    outcomes = {copy[0]: unnamed}
+    if leader is not None and leader.get("errorCode") in _ABOUT_RECIPIENT:
+        # The entry was refused for its addressee's sake; nobody else is to blame, and the next attempt leaves it out.
+        unnamed = Deferred(reply(451, "4.3.0", "SendPost refused the copy because of its first recipient"))
+    for address in copy[1:]:
+        own = _take_result(address, results)
+        outcomes[address] = unnamed if own is None else _read_result(own)
+    return outcomes
+
+
+def _take_result(address: str, results: dict[str, list[dict[str, Any]]]) -> dict[str, Any] | None:
+    waiting = results.get(comparable(address))
+    return waiting.pop(0) if waiting else None
+
+
+def _read_result(item: dict[str, Any]) -> Outcome:
+    code = item.get("errorCode")
+    remote_id = words_of(item.get("messageId"))
+    said = words_of(item.get("message"))
+    if code == 0 or (code is None and remote_id):
+        return Sent(reply(250, "2.0.0", printable(f"SendPost: {said or 'accepted'}")), remote_id)
+    if code is None:
+        return InDoubt(reply(451, "4.4.2", "SendPost's result has neither an id nor an error code"))
+    known = _RESULTS.get(code) if isinstance(code, int) and not isinstance(code, bool) else None
+    if known is None:
+        return Deferred(reply(451, "4.3.0", printable(f"SendPost error {code!s:.20}: {said or 'unknown'}")))
+    number, status, meaning = known
+    verdict = reply(number, status, printable(f"SendPost error {code}: {said or meaning}"))
+    if verdict.temporary:
+        return Deferred(verdict)
+    return Failed(verdict, elsewhere=code not in _ABOUT_RECIPIENT)
+
+
+PROVIDER = SendPost
