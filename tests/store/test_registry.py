@@ -144,6 +144,8 @@ def test_ended_grace_leaves_no_hash_behind(tmp_path, clock):
     """The next command after the grace overwrites the old hash, in the file's bytes too."""
     with RegistryAdmin.open(tmp_path, clock) as admin:
         admin.add_credential("app1", None, HASH, ANY)
+        for neighbour in ("app0", "app2", "app3"):
+            admin.add_credential(neighbour, None, OTHER, ANY)
         admin.rotate_credential("app1", lambda present: OTHER, grace=60)
     assert HASH.encode() in (tmp_path / REGISTRY_FILE).read_bytes()
     clock.time += 60

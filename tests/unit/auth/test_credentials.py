@@ -64,6 +64,26 @@ def test_login_carries_account_stored_name_and_rights_whatever_form_came():
     asyncio.run(run())
 
 
+def test_forms_of_a_known_name_cost_what_forms_of_an_unknown_one_cost():
+    """Spelling and domain must not tell by speed that two names mean one credential."""
+
+    async def run(source):
+        calls = []
+
+        def count(recipe, secret):
+            calls.append(recipe)
+            return derive(recipe, secret)
+
+        with authenticator(source, ManualClock(), count) as auth:
+            for name in ("app1", "APP1", "app1@acme.a.example", "app1@acme.b.example", "app1"):
+                assert await auth.verify(name, "wrong password") is None
+        return len(calls)
+
+    one = credential("right password")
+    known = Source(dict.fromkeys(("app1", "APP1", "app1@acme.a.example", "app1@acme.b.example"), one))
+    assert asyncio.run(run(known)) == asyncio.run(run(Source())) == 4
+
+
 def test_old_password_counts_until_its_grace_ends():
     """The clock decides, not the memory of an earlier success."""
 
