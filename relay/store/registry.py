@@ -13,6 +13,7 @@ import os
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -150,6 +151,7 @@ class Registry:
             )
 
 
+@lru_cache(maxsize=1024)  # many credentials share few rights, and reading them is half the work of a refresh
 def _rights(addresses: str, domains: str) -> SenderRights:
     return SenderRights(tuple(json.loads(addresses)), tuple(json.loads(domains)))
 
