@@ -71,6 +71,8 @@ class KeyFolder:
     def write(self, folder: str, name: str, data: bytes, *, replace: bool = False) -> None:
         """Store durably. Without `replace` an existing file is an error."""
         path = self.root / folder / name
+        if not self.root.parent.is_dir():
+            raise OperatorError(f"{self.root.parent}: no such folder; make it with `relay init`")
         with _failures(path):
             with _opened(self.root.parent) as above:
                 _make_folder(self.root.name, above)

@@ -298,5 +298,5 @@ def test_root_gives_keys_to_the_owner_of_var(tmp_path: Path) -> None:
 
 def test_without_var_the_error_names_it(tmp_path: Path) -> None:
     """Keys are not made in a place nobody set up."""
-    with pytest.raises(OperatorError, match="No such file"):
+    with pytest.raises(OperatorError, match="no such folder"):
         KeyStore(tmp_path / "var" / "keys").add(DOMAIN)
