@@ -12,12 +12,13 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from relay.mail.errors import SettingsError
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
+OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 
 
@@ -45,8 +46,8 @@ class LogSettings(_Section):
 class TlsSettings(_Section):
     """Server certificate for STARTTLS and implicit TLS."""
 
-    certificate: Path | None = Field(None, description="PEM chain; empty: var/certs/server.pem")
-    key: Path | None = Field(None, description="PEM private key; empty: var/certs/server.key")
+    certificate: OptionalPath = Field(None, description="PEM chain; empty: var/certs/server.pem")
+    key: OptionalPath = Field(None, description="PEM private key; empty: var/certs/server.key")
     minimum: Literal["1.2", "1.3"] = "1.2"
 
 
@@ -83,9 +84,7 @@ class LimitSettings(_Section):
     connections: int = Field(5000, ge=1, description="Open sessions a worker; 421 4.3.2 beyond")
     errors: int = Field(20, ge=1, description="5xx replies a session; 421 4.7.0 beyond")
     auth_failures: int = Field(5, ge=1, description="Failed AUTH a session; 421 4.7.0 beyond")
-    memory: int = Field(
-        536_870_912, ge=1_048_576, description="Octets in flight a worker; 452 4.3.1 beyond"
-    )
+    memory: int = Field(536_870_912, ge=1_048_576, description="Octets in flight a worker; 452 4.3.1 beyond")
 
 
 class InboundSettings(_Section):
@@ -148,7 +147,7 @@ class RetrySettings(_Section):
 
     delays: tuple[Seconds, ...]
     jitter: float = Field(0.15, ge=0, le=0.5, description="Share by which a wait varies, either way")
-    expire: Seconds | None = Field(None, description="Seconds after which it bounces whatever is left")
+    expire: float = Field(0.0, ge=0, description="Age in seconds after which it bounces whatever is left; 0: none")
 
 
 class MatchSettings(_Section):
@@ -176,9 +175,9 @@ class SmarthostSettings(_Section):
     port: Port = 587
     tls: Literal["starttls", "implicit", "none"] = "starttls"
     verify: bool = Field(True, description="Check the certificate against the system's CAs or ca_file")
-    ca_file: Path | None = None
+    ca_file: OptionalPath = Field(None, description="PEM file of CAs to trust; empty: the system's")
     username: str = ""
-    password_file: Path | None = None
+    password_file: OptionalPath = Field(None, description="File whose first line is the password")
 
 
 class ProviderSettings(_Section):
@@ -187,7 +186,7 @@ class ProviderSettings(_Section):
     kind: Name
     api_key_file: Path
     base_url: str = Field("", description="Empty: the vendor's own")
-    ca_file: Path | None = None
+    ca_file: OptionalPath = Field(None, description="PEM file of CAs to trust; empty: the system's")
     timeout: Seconds = 60.0
     allow_private: bool = Field(False, description="Let base_url name a private or loopback address")
     options: dict[str, Any] = {}

@@ -18,7 +18,7 @@ from relay.mail.dsn import RecipientStatus
 from relay.mail.errors import StoreError
 from relay.mail.event import Event, EventKind
 from relay.mail.outcome import Deferred, Fault, Outcome
-from relay.mail.reply import reply
+from relay.mail.reply import Reply, reply
 from relay.ports import (
     AttemptEnd,
     AttemptStart,
@@ -44,13 +44,19 @@ _SECONDS_TO_RECORD_AGAIN: Final = 1.0
 class Observer(Protocol):
     """Hears of attempts, for metrics and logs; must not raise."""
 
+    def attempt_started(self, request: DeliveryRequest, transport: str) -> None: ...
+
     def attempt_ended(self, transport: str, report: DeliveryReport, seconds: float) -> None: ...
 
-    def route_paused(self, candidate: str, words: str, seconds: float) -> None: ...
+    def notice_queued(self, message_id: str, notice_id: str, recipient: str) -> None: ...
 
-    def record_failed(self, error: StoreError) -> None: ...
+    def route_paused(self, route: str, seconds: float, answer: Reply) -> None: ...
 
-    def bug(self, error: BaseException) -> None: ...
+    def route_resumed(self, route: str) -> None: ...
+
+    def store_failed(self, error: StoreError) -> None: ...
+
+    def failure(self, where: str, error: BaseException, message_id: str | None = None) -> None: ...
 
 
 class Engine:
@@ -148,12 +154,18 @@ class Engine:
 
     def paused(self) -> dict[str, float]:
         """Candidates that rest, with the seconds left."""
+        if not self._paused:
+            return {}
         now = self._clock.monotonic()
-        return {name: until - now for name, until in self._paused.items() if until > now}
+        for name, until in tuple(self._paused.items()):
+            if until <= now:
+                self.resume(name)
+        return {name: until - now for name, until in self._paused.items()}
 
     def resume(self, candidate: str) -> None:
         """Try a paused candidate again."""
-        self._paused.pop(candidate, None)
+        if self._paused.pop(candidate, None) is not None:
+            self._observer.route_resumed(candidate)
 
     async def stop(self, timeout: float) -> None:
         """Start nothing new, give what runs `timeout` seconds; the rest stays in the spool."""
@@ -173,9 +185,9 @@ class Engine:
             content = await self._prepare(job)
             await self._try_candidates(job, content)
         except StoreError as error:
-            self._observer.record_failed(error)
+            self._observer.store_failed(error)
         except Exception as error:
-            self._observer.bug(error)
+            self._observer.failure("delivery", error, job.message.id)
             await self._settle(job, dict.fromkeys(_indexes(job), Deferred(_INTERNAL)), None, "")
         finally:
             self._scheduler.release(job)
@@ -205,7 +217,8 @@ class Engine:
 
     async def _try_candidates(self, job: Job, content: bytes) -> None:
         pending = {waiting.index: waiting for waiting in job.recipients}
-        usable = [name for name in job.route.via if name not in self.paused()]
+        paused = self.paused()
+        usable = [name for name in job.route.via if name not in paused]
         for position, candidate in enumerate(usable):
             last = position == len(usable) - 1
             pending = await self._attempt(job, candidate, tuple(pending.values()), content, last=last)
@@ -246,10 +259,11 @@ class Engine:
             idempotency_key=f"{message.id}-{indexes}",
         )
         started = self._clock.monotonic()
+        self._observer.attempt_started(request, candidate)
         try:
             report = await self._transports[candidate].deliver(request, content)
         except Exception as error:
-            self._observer.bug(error)
+            self._observer.failure(candidate, error, message.id)
             report = DeliveryReport({})
         missing = [recipient.address for recipient in request.recipients if recipient.address not in report.outcomes]
         if missing:
@@ -263,7 +277,7 @@ class Engine:
             if isinstance(outcome, Deferred) and outcome.fault is Fault.ROUTE:
                 seconds = self._settings.delivery.route_pause
                 self._paused[candidate] = self._clock.monotonic() + seconds
-                self._observer.route_paused(candidate, str(outcome.reply), seconds)
+                self._observer.route_paused(candidate, seconds, outcome.reply)
                 return
 
     # --- recording -----------------------------------------------------------------------------------------
@@ -318,7 +332,7 @@ class Engine:
                     queued = await self._spool.end_attempt(end)
                     break
                 except StoreError as error:
-                    self._observer.record_failed(error)
+                    self._observer.store_failed(error)
                     if not failing:
                         failing = True
                         self._unrecorded += 1
@@ -327,6 +341,7 @@ class Engine:
             if failing:
                 self._unrecorded -= 1
         if queued is not None:
+            self._observer.notice_queued(end.message_id, queued.id, queued.due[0].recipient.address)
             self.submit(queued)
 
     def _announce(

@@ -31,6 +31,6 @@ def next_attempt_at(
     delay = profile.delays[attempts - 1] * (1 + profile.jitter * (2 * random.random() - 1))
     if hint is not None:
         delay = max(delay, min(max(hint, SHORTEST_HINT), LONGEST_HINT))
-    if profile.expire is not None and attempts > 1 and now + delay > received_at + profile.expire:
+    if profile.expire and attempts > 1 and now + delay > received_at + profile.expire:
         return None
     return now + delay

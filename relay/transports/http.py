@@ -58,13 +58,14 @@ class ProviderTransport:
         self._name = name
         self._provider = provider
         self._clock = clock
-        self._api_key = read_api_key(name, settings.api_key_file)
-        self._tls = _tls_context(name, settings.ca_file)
-        self._timeout = settings.timeout
         self._guard = AddressGuard(allow_private=settings.allow_private)
+        self._host = _checked_host(name, provider.base_url, settings.allow_private, self._guard)
+        self._api_key = read_api_key(name, settings.api_key_file)
+        secure = URL(provider.base_url).scheme == "https"
+        self._tls = _tls_context(name, settings.ca_file) if secure else True  # True: aiohttp's word for "its default"
+        self._timeout = settings.timeout
         self._resolver = resolver
         self._session: aiohttp.ClientSession | None = None
-        self._host = _checked_host(name, provider.base_url, settings.allow_private, self._guard)
 
     async def deliver(self, request: DeliveryRequest, content: bytes) -> DeliveryReport:
         """An outcome for every recipient; never raises for a result."""
@@ -74,7 +75,7 @@ class ProviderTransport:
         outcomes: dict[str, Outcome] = {}
         tls: TlsFacts | None = None
         for position, call in enumerate(rendering.requests):
-            body = _TrackedBody(call.body)
+            body = _TrackedBody(call.body, self._timeout)
             found = await self._carry(call, body)
             outcomes |= found
             tls = body.tls or tls
@@ -196,9 +197,11 @@ class _TrackedBody(aiohttp.payload.Payload):
 
     _default_content_type = "application/json"
 
-    def __init__(self, octets: bytes) -> None:
+    def __init__(self, octets: bytes, stall: float) -> None:
+        """`stall`: seconds the peer may take to make room for the next slice."""
         super().__init__(octets)
         self._octets = octets
+        self._stall = stall
         self._size = len(octets)
         self.handed_over = False
         self.tls: TlsFacts | None = None
@@ -215,8 +218,9 @@ class _TrackedBody(aiohttp.payload.Payload):
         view = memoryview(self._octets)
         last = max(len(view) - 1, 0) // _SLICE * _SLICE
         for start in range(0, last, _SLICE):
-            await writer.write(view[start : start + _SLICE])
-            await writer.drain()
+            async with asyncio.timeout(self._stall):
+                await writer.write(view[start : start + _SLICE])
+                await writer.drain()
         # No await stands between a writing that did not raise and the note of it, so no time-out falls in between.
         await writer.write(view[last:], drain=False)
         self.handed_over = True

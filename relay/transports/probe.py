@@ -1,6 +1,7 @@
 """The operator's test send: one message over a fresh connection, by aiosmtplib.
 
-In: where, how and what. Out: the server's reply for each recipient; what stopped the session becomes a 451 for all.
+In: where, how and what. Out: the server's reply for each recipient; a refused greeting, EHLO, login
+or MAIL is the reply for all. Raises OSError or aiosmtplib.SMTPException where there is none (no connection, bad TLS).
 A second, independent client on purpose: it tells a fault of the server from a fault of ours.
 """
 
@@ -13,7 +14,7 @@ from typing import Final, Literal
 
 import aiosmtplib
 
-from relay.mail.reply import Reply, printable, reply
+from relay.mail.reply import Reply
 from relay.transports.tls import unverified_context, verifying_context
 
 _SECONDS: Final = 30.0
@@ -55,8 +56,6 @@ async def submit(
             return await _send(client, sender, recipients, content)
     except aiosmtplib.SMTPResponseException as error:
         answer = Reply.from_peer(error.code, error.message)
-    except (aiosmtplib.SMTPException, OSError, ValueError) as error:
-        answer = reply(451, "4.4.1", printable(f"{host}:{port}: {error}", 300))
     return dict.fromkeys(recipients, answer)
 
 
