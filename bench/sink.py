@@ -1,0 +1,76 @@
+"""Sink: Postfix's smtp-sink as the far end of one system, and an exact count of what reached it.
+
+Two modes: counting (fast; the running counter goes to memory), and a ledger that keeps every message
+so that lost and doubled ones are known by their Message-ID.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+from bench.process import HOST, Child, needed
+
+_PATIENCE: Final = 60.0
+_MESSAGE_ID: Final = re.compile(rb"^Message-Id: *(<[^>]*>)", re.IGNORECASE | re.MULTILINE)
+
+
+class Sink:
+    """One smtp-sink on one port; `restart` changes the mode and keeps the port."""
+
+    def __init__(self, port: int, folder: Path) -> None:
+        self.port = port
+        self._folder = folder
+        self._dump = folder / f"sink-{port}.dump"
+        self._child: Child | None = None
+        self._counter = -1
+
+    def restart(self, ledger: bool = False) -> None:
+        """Start afresh with a count of 0."""
+        self.stop()
+        program = needed("smtp-sink", "postfix")
+        command = [program, "-4", "-c", "-m", "1000", "-h", "sink.bench.example"]
+        if os.geteuid() == 0:
+            command += ["-u", "nobody"]
+        if ledger:
+            self._dump.unlink(missing_ok=True)
+            self._dump.touch()
+            self._dump.chmod(0o666)  # smtp-sink appends as nobody
+            command += ["-D", str(self._dump)]
+        self._counter = os.memfd_create("smtp-sink-counter")
+        self._child = Child([*command, f"{HOST}:{self.port}", "1024"], self._folder / "sink.log", stdout=self._counter)
+        self._child.wait_for_port(self.port)
+
+    def stop(self) -> None:
+        if self._child is not None:
+            self._child.stop()
+            os.close(self._counter)
+            self._child = None
+
+    def count(self) -> int:
+        """Messages received since the start: the last figure smtp-sink has printed."""
+        size = os.fstat(self._counter).st_size
+        tail = os.pread(self._counter, 200, max(0, size - 200))
+        figure = tail.rpartition(b"mesg=")[2].split(b"\r", 1)[0]
+        return int(figure) if figure.isdigit() else 0
+
+    def wait_until(self, count: int) -> float:
+        """The monotonic time at which `count` messages are here, or at which nothing has come for a minute."""
+        seen, last = -1, time.monotonic()
+        while True:
+            now, here = time.monotonic(), self.count()
+            if here >= count:
+                return now
+            if here != seen:
+                seen, last = here, now
+            elif now - last > _PATIENCE:
+                return last
+            time.sleep(0.002)
+
+    def ledger(self) -> Counter[bytes]:
+        """How often each Message-ID arrived; only after `restart(ledger=True)`."""
+        return Counter(_MESSAGE_ID.findall(self._dump.read_bytes()))
