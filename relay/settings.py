@@ -7,6 +7,7 @@ Secrets never stand in the file: `*_file` settings name a file that holds one.
 from __future__ import annotations
 
 import difflib
+import os
 import socket
 import tomllib
 from pathlib import Path
@@ -34,6 +35,10 @@ class ServerSettings(_Section):
     workers: int = Field(0, ge=0, description="Worker processes; 0: one a core")
     drain_timeout: Seconds = Field(25.0, description="Seconds to finish what is in flight after SIGTERM")
     user: str = Field("", description="User to become after binding the ports; empty: stay")
+
+    @property
+    def worker_count(self) -> int:
+        return self.workers or len(os.sched_getaffinity(0))
 
 
 class LogSettings(_Section):

@@ -175,8 +175,6 @@ class Engine:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
-        for transport in self._transports.values():
-            await transport.close()
 
     # --- one job -------------------------------------------------------------------------------------------
 
