@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +12,8 @@ from relay.auth.passwords import generate_password, hash_password
 from relay.cli.certificates import make_certificates
 from relay.cli.common import SYSTEM_CONFIG, fail, operator_errors
 from relay.cli.config_text import sandbox_config, shipped_config
+from relay.cli.sandbox import SANDBOX_FILE, read_secrets, write_facts
+from relay.cli.serve import shifted
 from relay.mail.errors import OperatorError
 from relay.mail.session import SenderRights
 from relay.ports import SystemClock
@@ -22,7 +22,6 @@ from relay.signing.keys import KeyStore
 from relay.store.registry_admin import RegistryAdmin
 
 SANDBOX_DOMAIN = "sandbox.example"
-SANDBOX_FILE = "sandbox.json"
 _LOCAL_NAMES = ["localhost", "127.0.0.1", "::1"]
 
 app = typer.Typer()
@@ -35,12 +34,13 @@ def init(
         bool, typer.Option("--sandbox", help="A try-out on loopback ports, complete and running")
     ] = False,
     var: Annotated[Path | None, typer.Option("--var", help="Folder for data; default /var/lib/sendrelay")] = None,
+    port_offset: Annotated[int, typer.Option(help="With --sandbox: what `relay serve` will add to every port")] = 0,
 ) -> None:
     """Prepare a server: configuration, certificates, and for the sandbox a credential, an API key and a DKIM key."""
     with operator_errors():
         try:
             if sandbox:
-                settings = init_sandbox((var or Path("var")).absolute())
+                settings = init_sandbox((var or Path("var")).absolute(), port_offset)
                 typer.echo(
                     f"Sandbox ready in {settings.server.var}; start it with `relay --config "
                     f"{settings.server.var / 'relay.toml'} serve`",
@@ -71,7 +71,7 @@ def init_server(config: str | None, var: Path | None) -> Path:
     return path
 
 
-def init_sandbox(var: Path) -> Settings:
+def init_sandbox(var: Path, port_offset: int = 0) -> Settings:
     """Everything `make run` needs under `var`. Raises OperatorError."""
     _private_folder(var)
     config = var / "relay.toml"
@@ -82,8 +82,7 @@ def init_sandbox(var: Path) -> Settings:
     keys = KeyStore(var / "keys")
     if settings.sandbox.domain not in keys.domains():
         keys.add(settings.sandbox.domain)
-    if not (var / SANDBOX_FILE).exists():
-        write_private_json(var / SANDBOX_FILE, _first_secrets(settings))
+    write_facts(shifted(settings, port_offset), read_secrets(var) or _first_secrets(settings))
     return settings
 
 
@@ -99,16 +98,6 @@ def _first_secrets(settings: Settings) -> dict[str, Any]:
         registry.add_credential(username, None, hash_password(password), SenderRights(), "made by relay init --sandbox")
         registry.add_api_key(key.id, key.digest, None, ("*",), SenderRights(), "made by relay init --sandbox")
     return {"username": username, "password": password, "api_key": key.text}
-
-
-def write_private_json(path: Path, value: dict[str, Any]) -> None:
-    """Atomic, readable by the owner only."""
-    temporary = path.with_suffix(".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2)
-        file.write("\n")
-    temporary.rename(path)
 
 
 def _private_folder(path: Path) -> None:

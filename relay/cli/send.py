@@ -15,7 +15,7 @@ import aiosmtplib
 import typer
 
 from relay.cli.common import fail, load, operator_errors, print_json
-from relay.cli.init import SANDBOX_FILE
+from relay.cli.sandbox import SANDBOX_FILE
 from relay.mail.errors import SettingsError
 from relay.settings import ListenerSettings, Settings
 from relay.transports.probe import submit

@@ -1,0 +1,46 @@
+# The commands of the project; README.md says what they are for.
+PYTHON ?= python3
+VENV ?= .venv
+VAR ?= var
+PORT_OFFSET ?= 0
+RELAY := $(VENV)/bin/relay
+
+.PHONY: run test check interop bench format clean
+
+run: $(VENV)/.installed
+	@$(RELAY) init --sandbox --var '$(VAR)' --port-offset $(PORT_OFFSET)
+	@exec $(RELAY) --config '$(VAR)/relay.toml' serve --port-offset $(PORT_OFFSET)
+
+test: $(VENV)/.developed check
+	$(VENV)/bin/pytest
+
+check: $(VENV)/.developed
+	$(VENV)/bin/ruff check relay tests bench
+	$(VENV)/bin/ruff format --check relay tests bench
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+interop: $(VENV)/.installed
+	tests/interop/run --relay $(RELAY)
+
+bench: $(VENV)/.installed
+	$(VENV)/bin/python -m bench
+
+format: $(VENV)/.developed
+	$(VENV)/bin/ruff check --fix relay tests bench
+	$(VENV)/bin/ruff format relay tests bench
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache interop-work bench-work
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed" if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -m venv $(VENV) || { echo "make: install venv first: apt-get install python3-venv" >&2; exit 2; }
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/pip --disable-pip-version-check install --quiet --editable .
+	@touch $@
+
+$(VENV)/.developed: pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/pip --disable-pip-version-check install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.installed

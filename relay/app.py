@@ -1,0 +1,294 @@
+"""App: builds one worker out of its rooms and runs it. The only place that knows which class stands behind a port.
+
+A worker is one event loop with everything in it: doors, the gate, and a lane (spool, engine, feeder) for its own spool
+and for each spool that an earlier, larger number of workers left behind. `start`, then `stop` once.
+Raises OperatorError, one line with the fix, for what it cannot open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from prometheus_client import CollectorRegistry
+
+from relay import __version__
+from relay.auth.api_keys import ApiKeyVerifier
+from relay.auth.credentials import CredentialAuthenticator
+from relay.auth.passwords import PasswordVerifier
+from relay.checks.received_spf import received_spf
+from relay.checks.spf import SpfChecker
+from relay.delivery.engine import Engine
+from relay.delivery.feeder import Feeder
+from relay.dns.mx import MxResolver
+from relay.dns.resolver import DnsResolver
+from relay.intake.accept import Accept
+from relay.mail.errors import OperatorError, StoreError
+from relay.ports import QueuedMessage, Signer, SystemClock, Transport, system_random
+from relay.settings import Settings
+from relay.signing.dkim import DkimSigner
+from relay.signing.keys import KeyStore
+from relay.smtpd.handler import Handler
+from relay.smtpd.listener import Listeners, server_tls_context
+from relay.smtpd.sandbox_mx import SandboxMx
+from relay.store.inbox import Inbox
+from relay.store.registry import REGISTRY_FILE, Registry
+from relay.store.spool import SqliteSpool
+from relay.telemetry.log import MailLog, route_library_logs
+from relay.telemetry.metrics import Metrics
+from relay.telemetry.observer import Telemetry
+from relay.transports.capture import CaptureTransport
+from relay.transports.http import ProviderTransport
+from relay.transports.mx import MxTransport
+from relay.transports.providers import build_provider
+from relay.transports.smarthost import SmarthostTransport
+
+_HOUSEKEEPING_SECONDS: Final = 1.0
+_QUEUE_GAUGE_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """Listening sockets, shared by all workers: SMTP by listener name, and HTTP."""
+
+    smtp: dict[str, list[socket.socket]]
+    http: list[socket.socket]
+
+
+class Disk:
+    """Whether the spool's filesystem has room: `intake.accept.Health`."""
+
+    def __init__(self, folder: Path, minimum: int) -> None:
+        self._folder = folder
+        self._minimum = minimum
+        self._full = False
+
+    def full(self) -> bool:
+        return self._full
+
+    def look(self) -> None:
+        """Free octets and inodes, as the system tells them now."""
+        status = os.statvfs(self._folder)
+        inodes_left = status.f_files == 0 or status.f_favail > 1000
+        self._full = status.f_bavail * status.f_frsize < self._minimum or not inodes_left
+
+
+class Lane:
+    """One spool with the engine and the feeder that empty it."""
+
+    def __init__(
+        self, settings: Settings, number: int, transports: dict[str, Transport], signer: Signer, telemetry: Telemetry
+    ) -> None:
+        clock = SystemClock()
+        self.number = number
+        self.spool = SqliteSpool.open(
+            settings.server.var / "spool",
+            number,
+            clock,
+            file_threshold=settings.spool.file_threshold,
+            observe=lambda writes, seconds: telemetry.metrics.commit(seconds, writes),
+        )
+        if self.spool.recovered:
+            telemetry.log.note("spool_recovered", spool=number, attempts=self.spool.recovered)
+        random = system_random()
+        self.engine = Engine(settings, self.spool, transports, signer, clock, random, telemetry, telemetry)
+        self.feeder = Feeder(self.spool, self.engine, clock)
+
+    def take(self, message: QueuedMessage) -> None:
+        """Deliver what was just committed; what finds no room stays in the spool until there is some."""
+        if not self.engine.submit(message):
+            self.feeder.left_out(message.received_at)
+
+
+class Worker:
+    """Worker number `index` of its server."""
+
+    def __init__(self, settings: Settings, index: int, sockets: Sockets) -> None:
+        self._settings = settings
+        self._index = index
+        self._sockets = sockets
+        self._clock = SystemClock()
+        log = MailLog(self._clock, format=settings.log.format, level=settings.log.level)
+        route_library_logs(log)
+        self.telemetry = Telemetry(log, Metrics(CollectorRegistry(), __version__))
+        self._registry = Registry(settings.server.var / REGISTRY_FILE)
+        self._keys = KeyStore(settings.server.var / "keys")
+        self._disk = Disk(settings.server.var, settings.spool.minimum_free)
+        self._resolver = DnsResolver(settings.dns, self._clock)
+        self._lanes: list[Lane] = []
+        self._transports: dict[str, Transport] = {}
+        self._tls: ssl.SSLContext | None = None
+        self._listeners = Listeners(settings.limits, settings.hostname, self.telemetry, self._tls_context)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._at_stop: list[Callable[[], Awaitable[None]]] = []
+        self._draining = False
+
+    # --- life ----------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open everything, then the doors."""
+        self._registry.refresh(patience=5.0)
+        self._disk.look()
+        self._transports = await self._build_transports()
+        signer = DkimSigner(self._keys, self._clock)
+        for number in self._spool_numbers():
+            self._lanes.append(Lane(self._settings, number, self._transports, signer, self.telemetry))
+        for lane in self._lanes:
+            self._start_task(lane.feeder.run())
+        self._start_task(self._housekeeping())
+        self._start_task(self._gauges())
+        await self._open_doors()
+        self.telemetry.log.server_started(__version__, worker=self._index, pid=os.getpid())
+
+    async def stop(self) -> None:
+        """Drain the doors, let deliveries end, keep the rest in the spool; at most twice `drain_timeout` seconds."""
+        self._draining = True
+        timeout = self._settings.server.drain_timeout
+        await self._listeners.drain(timeout)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(lane.engine.stop(timeout) for lane in self._lanes))
+        for transport in self._transports.values():
+            await transport.close()
+        for close in reversed(self._at_stop):
+            await close()
+        for lane in self._lanes:
+            await lane.spool.close()
+        self._registry.close()
+        self.telemetry.log.server_stopped(worker=self._index)
+
+    def reload(self) -> None:
+        """SIGHUP: certificates and signing keys are read again; what cannot be read leaves the old in force."""
+        try:
+            self._tls = server_tls_context(self._settings)
+            self._keys.reload()
+            self.telemetry.log.note("reloaded", worker=self._index)
+        except OperatorError as error:
+            self.telemetry.log.warn("reload_failed", error=error)
+
+    # --- building ------------------------------------------------------------------------------------------
+
+    def _spool_numbers(self) -> Iterator[int]:
+        """Our own, and our share of those no worker has any more."""
+        yield self._index
+        workers = self._settings.server.worker_count
+        for path in sorted((self._settings.server.var / "spool").glob("*.db")):
+            if path.stem.isdigit() and int(path.stem) >= workers and int(path.stem) % workers == self._index:
+                yield int(path.stem)
+
+    async def _build_transports(self) -> dict[str, Transport]:
+        settings, hostname = self._settings, self._settings.hostname
+        delivery = settings.delivery
+        if settings.sandbox.enabled:
+            delivery = delivery.model_copy(update={"mx_override": await self._start_sandbox_mx()})
+        mx = MxResolver(self._resolver, system_random(), ipv6=delivery.ipv6)
+        transports: dict[str, Transport] = {
+            "direct": MxTransport(delivery, mx, hostname, self._clock),
+            "capture": CaptureTransport(settings.server.var / "capture"),
+        }
+        for name, smarthost in settings.smarthost.items():
+            transports[f"smarthost:{name}"] = SmarthostTransport(name, smarthost, delivery, hostname)
+        for name, provider in settings.provider.items():
+            adapter = build_provider(name, provider)
+            transports[f"provider:{name}"] = ProviderTransport(name, provider, adapter, self._clock, self._resolver)
+        return transports
+
+    async def _start_sandbox_mx(self) -> str:
+        """Start the MX of all domains; returns its host:port."""
+        inbox = Inbox(self._settings.server.var)
+        inbox.open()
+        mx = SandboxMx(inbox, self._tls_context(), self._clock, functools.partial(self.telemetry.failure, "sandbox_mx"))
+        await mx.start()
+
+        async def stop() -> None:
+            await mx.stop()
+            inbox.close()
+
+        self._at_stop.append(stop)
+        return f"127.0.0.1:{mx.port}"
+
+    async def _open_doors(self) -> None:
+        settings = self._settings
+        lane = self._lanes[0]
+        intake = Accept(
+            lane.spool,
+            settings.limits,
+            settings.hostname,
+            self._clock,
+            self._disk,
+            self.telemetry,
+            lane.take,
+            functools.partial(received_spf, settings.hostname),
+        )
+        passwords = PasswordVerifier(self._clock)
+        authenticator = CredentialAuthenticator(self._registry, passwords, self._clock)
+        spf = SpfChecker(self._resolver)
+        for listener in settings.listener:
+            hooks = Handler(listener, settings.inbound, intake, authenticator, spf, self.telemetry.bug)
+            sockets = self._sockets.smtp[listener.name]
+            await self._listeners.serve(listener, hooks, sockets)
+            for bound in sockets:
+                address, port = bound.getsockname()[:2]
+                self.telemetry.log.listening(listener.name, address, port, listener.tls)
+
+    # --- running -------------------------------------------------------------------------------------------
+
+    def _start_task(self, work: Coroutine[None, None, None]) -> None:
+        async def watched() -> None:
+            try:
+                await work
+            except Exception as error:
+                self.telemetry.failure("worker", error)
+                raise
+
+        self._tasks.append(asyncio.create_task(watched()))
+
+    async def _housekeeping(self) -> None:
+        """What others changed: credentials and keys; and how full the disk is."""
+        while True:
+            await asyncio.sleep(_HOUSEKEEPING_SECONDS)
+            try:
+                self._registry.refresh()
+                self._keys.reload()
+                self._disk.look()
+            except (OperatorError, OSError) as error:
+                self.telemetry.log.warn("housekeeping_failed", error=error)
+
+    async def _gauges(self) -> None:
+        while True:
+            try:
+                counts = [await lane.spool.counts() for lane in self._lanes]
+            except StoreError as error:
+                self.telemetry.store_failed(error)
+            else:
+                oldest = min((count.oldest for count in counts if count.oldest is not None), default=None)
+                self.telemetry.metrics.queue(
+                    sum(count.messages for count in counts),
+                    {state: sum(count.recipients[state] for count in counts) for state in counts[0].recipients},
+                    self._clock.now() - oldest if oldest is not None else 0.0,
+                )
+            await asyncio.sleep(_QUEUE_GAUGE_SECONDS)
+
+    def not_ready(self) -> list[str]:
+        """Why this worker should get no new work, for /readyz; empty when it may."""
+        reasons = []
+        if self._draining:
+            reasons.append("draining")
+        if self._disk.full():
+            reasons.append("the disk is full: free space or lower spool.minimum_free")
+        if not all(lane.engine.healthy for lane in self._lanes):
+            reasons.append("results of deliveries cannot be written to the spool")
+        return reasons
+
+    def _tls_context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = server_tls_context(self._settings)
+        return self._tls

@@ -1,0 +1,263 @@
+"""Supervisor: keeps the workers of one server alive and tells the service manager about it.
+
+In: settings and listening sockets. Out: the exit code. With one worker this process is the worker; with more it forks
+them, restarts the ones that die (with back-off, so a crash loop costs no core), passes SIGHUP on, and ends them on
+SIGTERM or SIGINT. A worker whose supervisor is gone ends by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import uvloop
+from prometheus_client import multiprocess
+
+from relay.app import Sockets, Worker
+from relay.mail.errors import OperatorError, SettingsError
+from relay.ports import SystemClock
+from relay.settings import Settings
+from relay.telemetry.systemd import Notifier
+
+_BEAT_SECONDS: Final = 1.0
+_SILENCE_SECONDS: Final = 15.0
+_START_SECONDS: Final = 600.0
+_FIRST_BACKOFF: Final = 0.2
+_LONGEST_BACKOFF: Final = 30.0
+_HEALTHY_SECONDS: Final = 60.0
+_GRACE: Final = 10.0
+_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD})
+_TO_FIX: Final = 2
+
+
+def serve(settings: Settings, sockets: Sockets, on_ready: Callable[[], None]) -> int:
+    """Run until told to stop. `on_ready` is called once, when every worker serves."""
+    notifier = Notifier(os.environ, os.getpid(), SystemClock())
+
+    def ready() -> None:
+        notifier.ready(f"{settings.server.worker_count} worker(s) serving")
+        on_ready()
+
+    if settings.server.worker_count == 1:
+        return _run_worker(settings, 0, sockets, ready, lambda: _beat(notifier))
+    return Supervisor(settings, sockets, notifier, ready).run()
+
+
+def drop_privileges(user: str) -> None:
+    """Become `user` for good. Raises SettingsError."""
+    try:
+        entry = pwd.getpwnam(user)
+        os.initgroups(user, entry.pw_gid)
+        os.setgid(entry.pw_gid)
+        os.setuid(entry.pw_uid)
+    except KeyError:
+        raise SettingsError(f"server.user: there is no user {user!r}; create it or leave the setting empty") from None
+    except PermissionError:
+        raise SettingsError(f"server.user: only root can become {user!r}; start as root or leave it empty") from None
+
+
+# --- a worker ----------------------------------------------------------------------------------------------
+
+
+def _run_worker(
+    settings: Settings, index: int, sockets: Sockets, ready: Callable[[], None], beat: Callable[[], bool]
+) -> int:
+    """One worker in this process; `beat` is called every second and answers whether to go on."""
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_work(settings, index, sockets, ready, beat))
+    except OperatorError as error:
+        print(f"relay: {error}", file=sys.stderr)
+        return _TO_FIX
+    return 0
+
+
+async def _work(
+    settings: Settings, index: int, sockets: Sockets, ready: Callable[[], None], beat: Callable[[], bool]
+) -> None:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    worker = Worker(settings, index, sockets)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, worker.reload)
+    try:
+        await worker.start()
+        ready()
+        while not stop.is_set() and beat():
+            try:
+                async with asyncio.timeout(_BEAT_SECONDS):
+                    await stop.wait()
+            except TimeoutError:
+                pass
+    finally:
+        await worker.stop()
+
+
+def _beat(notifier: Notifier) -> bool:
+    notifier.watchdog()
+    return True
+
+
+# --- several workers ---------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Child:
+    """A worker process as the supervisor sees it; `pid` 0: not running, to be started at `start_at`."""
+
+    index: int
+    pid: int = 0
+    pipe: int = -1
+    ready: bool = False
+    started_at: float = 0.0
+    heard_at: float = 0.0
+    start_at: float = 0.0
+    backoff: float = field(default=_FIRST_BACKOFF)
+
+
+class Supervisor:
+    """Owns no loop and no thread, so that forking is safe: it sleeps in sigtimedwait and looks around each second."""
+
+    def __init__(self, settings: Settings, sockets: Sockets, notifier: Notifier, ready: Callable[[], None]) -> None:
+        self._settings = settings
+        self._sockets = sockets
+        self._notifier = notifier
+        self._on_ready = ready
+        self._announced = False
+        self._children = [_Child(index) for index in range(settings.server.worker_count)]
+        self._stopping = False
+        self._code = 0
+
+    def run(self) -> int:
+        """Until every worker has ended after a stop; returns the exit code."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        while not self._stopping or any(child.pid for child in self._children):
+            self._look_around()
+            found = signal.sigtimedwait(_SIGNALS, _BEAT_SECONDS)
+            if found is not None:
+                self._on_signal(found.si_signo)
+        return self._code
+
+    def _look_around(self) -> None:
+        now = time.monotonic()
+        for child in self._children:
+            self._listen(child, now)
+            if not child.pid and not self._stopping and now >= child.start_at:
+                self._fork(child, now)
+            elif child.pid and now - child.heard_at > self._patience(child):
+                os.kill(child.pid, signal.SIGKILL)
+        if all(child.ready for child in self._children):
+            if not self._announced:
+                self._announced = True
+                self._on_ready()
+            self._notifier.watchdog()
+
+    def _patience(self, child: _Child) -> float:
+        """Seconds a worker may be silent: starting (recovering a large spool) and draining are silent work."""
+        if self._stopping:
+            return 2 * self._settings.server.drain_timeout + _GRACE
+        return _SILENCE_SECONDS if child.ready else _START_SECONDS
+
+    def _listen(self, child: _Child, now: float) -> None:
+        if child.pipe < 0:
+            return
+        try:
+            beats = os.read(child.pipe, 4096)
+        except BlockingIOError:
+            return
+        if beats:
+            child.heard_at = now
+            child.ready = True
+
+    def _on_signal(self, number: int) -> None:
+        if number == signal.SIGCHLD:
+            self._reap()
+            return
+        if number == signal.SIGHUP:
+            self._tell(signal.SIGHUP)
+        else:
+            self._stop()
+
+    def _stop(self) -> None:
+        if not self._stopping:
+            self._stopping = True
+            self._notifier.stopping("draining")
+            now = time.monotonic()
+            for child in self._children:
+                child.heard_at = now
+            self._tell(signal.SIGTERM)
+
+    def _tell(self, number: signal.Signals) -> None:
+        for child in self._children:
+            if child.pid:
+                os.kill(child.pid, number)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            for child in self._children:
+                if child.pid == pid:
+                    self._ended(child, os.waitstatus_to_exitcode(status))
+
+    def _ended(self, child: _Child, code: int) -> None:
+        now = time.monotonic()
+        multiprocess.mark_process_dead(child.pid)  # type: ignore[no-untyped-call] # the library has no type for it
+        os.close(child.pipe)
+        child.pid, child.pipe, child.ready = 0, -1, False
+        if self._stopping:
+            return
+        if code == _TO_FIX and not self._announced:
+            # It has said what is wrong; starting it again would say it again.
+            self._code = code
+            self._stop()
+            return
+        print(f"relay: worker {child.index} ended with {code}; starting it again", file=sys.stderr)
+        if now - child.started_at > _HEALTHY_SECONDS:
+            child.backoff = _FIRST_BACKOFF
+        child.start_at = now + child.backoff
+        child.backoff = min(2 * child.backoff, _LONGEST_BACKOFF)
+
+    def _fork(self, child: _Child, now: float) -> None:
+        reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        sys.stdout.flush()
+        pid = os.fork()
+        if pid == 0:
+            os.close(reading)
+            for other in self._children:
+                if other.pipe >= 0:
+                    os.close(other.pipe)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            code = 1
+            try:
+                code = _run_worker(
+                    self._settings, child.index, self._sockets, lambda: None, lambda: _write_beat(writing)
+                )
+            finally:
+                sys.stderr.flush()
+                os._exit(code)
+        os.close(writing)
+        child.pid, child.pipe = pid, reading
+        child.started_at = child.heard_at = now
+
+
+def _write_beat(pipe: int) -> bool:
+    """False when nobody holds the other end any more."""
+    try:
+        os.write(pipe, b".")
+    except BlockingIOError:
+        return True
+    except BrokenPipeError:
+        return False
+    return True
