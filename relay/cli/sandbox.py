@@ -69,7 +69,7 @@ swaks:
 curl:
 
   printf 'From: {sender}\\nTo: someone@example.com\\nSubject: Hello from curl\\n\\nHello\\n' | \\
-  curl --ssl-reqd --cacert {ca_file} smtp://{host}:{port} --user {user}:{password} \\
+  curl -sS --ssl-reqd --cacert {ca_file} smtp://{host}:{port} --user {user}:{password} \\
     --mail-from {sender} --mail-rcpt someone@example.com --crlf --upload-file -
 
 Python:

@@ -6,8 +6,9 @@ import asyncio
 import json as jsonlib
 import os
 import sys
+import time
 from email.message import EmailMessage
-from email.utils import formatdate, make_msgid
+from email.utils import make_msgid
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +17,7 @@ import typer
 
 from relay.cli.common import fail, load, operator_errors, print_json
 from relay.cli.sandbox import SANDBOX_FILE
+from relay.mail.dates import date_time
 from relay.mail.errors import SettingsError
 from relay.settings import ListenerSettings, Settings
 from relay.transports.probe import submit
@@ -101,7 +103,7 @@ def _message(sender: str, recipients: list[str], subject: str, text: str) -> byt
     message["From"] = sender
     message["To"] = ", ".join(recipients)
     message["Subject"] = subject
-    message["Date"] = formatdate()
+    message["Date"] = date_time(time.time())
     message["Message-ID"] = make_msgid(domain=sender.rpartition("@")[2] or "localhost")
     message.set_content(sys.stdin.read() if text == "-" else text)
     return message.as_bytes(policy=message.policy.clone(linesep="\r\n"))

@@ -6,9 +6,9 @@ Never for a null sender (no notice about a notice, RFC 5321 §6.1), never for NO
 from __future__ import annotations
 
 from collections.abc import Sequence
-from email.utils import formatdate
 
 from relay.mail import dsn
+from relay.mail.dates import date_time
 from relay.mail.dsn import NoticeFacts, RecipientStatus
 from relay.mail.envelope import Envelope, Recipient
 from relay.ports import NewMessage, QueuedMessage
@@ -31,8 +31,8 @@ def failure_notice(
         hostname=hostname,
         notice_id=notice_id,
         message_id=message.id,
-        date=formatdate(int(now)),
-        arrival_date=formatdate(int(message.received_at)),
+        date=date_time(now),
+        arrival_date=date_time(message.received_at),
         envelope=message.envelope,
     )
     return NewMessage(

@@ -8,25 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from email.utils import formatdate
-from functools import lru_cache
 from typing import Final
 
+from relay.mail.dates import date_time
 from relay.mail.envelope import Envelope
 from relay.mail.reply import printable
 from relay.mail.session import Session
 
 _COMMENT_SPECIALS: Final = re.compile(r"[()\\]")
-
-
-@lru_cache(maxsize=4)
-def _date(second: int) -> str:
-    return formatdate(second, localtime=False)
-
-
-def date(at: float) -> str:
-    """RFC 5322 date-time of `at` (seconds since the epoch), in UTC."""
-    return _date(int(at))
 
 
 def protocol_word(session: Session) -> str:
@@ -46,7 +35,7 @@ def received(session: Session, envelope: Envelope, message_id: str, hostname: st
         lines.append(f"(authenticated as {_comment(session.login.username)})")
     target = f" for <{envelope.recipients[0].address}>" if len(envelope.recipients) == 1 else ""
     lines.append(f"by {hostname} (Sendrelay) with {protocol_word(session)} id {message_id}{target};")
-    lines.append(date(at))
+    lines.append(date_time(at))
     return ("\r\n\t".join(lines) + "\r\n").encode("utf-8")
 
 
@@ -67,7 +56,7 @@ def missing_fields(
         only = len(envelope.recipients) == 1
         lines.append(f"To: <{envelope.recipients[0].address}>" if only else "To: undisclosed-recipients:;")
     if "date" not in have:
-        lines.append(f"Date: {date(at)}")
+        lines.append(f"Date: {date_time(at)}")
     if "message-id" not in have:
         lines.append(f"Message-ID: <{message_id}.{int(at)}@{hostname}>")
     return "".join(f"{line}\r\n" for line in lines).encode("utf-8")
