@@ -1,0 +1,24 @@
+"""Fixtures: a fresh sandbox for a test, ended whatever happens in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sandbox_server import Server
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """Initialised, not started."""
+    server = Server(tmp_path / "var")
+    yield server
+    if server.process is not None:
+        server.kill()
+
+
+@pytest.fixture
+def running(server: Server) -> Server:
+    server.start()
+    return server
