@@ -1,7 +1,7 @@
 """Postfix as its experts would run it on loopback: own configuration, queue and ports; nothing of /etc is touched.
 
-fsync stays on, as Postfix always has it. Port `plain` is for mail as it comes, `signed` goes through OpenDKIM,
-`login` wants STARTTLS and AUTH (Cyrus SASL over sasldb, the cheapest password check Postfix has).
+fsync stays on, as Postfix always has it. Port `plain` is for mail as it comes, `signed` wants AUTH and goes through
+OpenDKIM, `login` wants STARTTLS and AUTH (Cyrus SASL over sasldb, the cheapest password check Postfix has).
 """
 
 from __future__ import annotations
@@ -65,6 +65,9 @@ _MASTER = """
 {plain} inet n - n - - smtpd
 {signed} inet n - n - - smtpd
   -o smtpd_milters=unix:{work}/milter
+  -o smtpd_sasl_auth_enable=yes
+  -o smtpd_recipient_restrictions=permit_sasl_authenticated,reject
+  -o smtpd_relay_restrictions=permit_sasl_authenticated,reject
 {login} inet n - n - - smtpd
   -o smtpd_tls_security_level=encrypt
   -o smtpd_sasl_auth_enable=yes
@@ -159,6 +162,11 @@ class Postfix:
 
     def cpu_seconds(self) -> float:
         return sum(cpu_seconds(child.pid) for child in self._children)
+
+    def queued(self) -> int:
+        """Queue files: 0 when all that was accepted has left."""
+        folders = ("maildrop", "incoming", "active", "deferred", "hold")
+        return sum(path.is_file() for folder in folders for path in (self._work / "queue" / folder).rglob("*"))
 
     def _write(self, overrides: dict[str, str]) -> None:
         work, conf = self._work, self._work / "conf"

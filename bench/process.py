@@ -51,17 +51,20 @@ class Child:
         return self._process.poll() is None
 
     def wait_for_port(self, port: int, timeout: float = 20.0) -> None:
-        """Return once somebody accepts on the port."""
+        """Return once somebody on the port greets: a bound port alone may have nobody behind it yet."""
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             if not self.alive():
                 raise BenchError(f"{self.name} ended with code {self._process.returncode}; see {self.log}")
             try:
-                with socket.create_connection((HOST, port), timeout=1):
-                    return
+                with socket.create_connection((HOST, port), timeout=2) as client:
+                    if client.recv(4).startswith(b"220"):
+                        client.sendall(b"QUIT\r\n")
+                        return
             except OSError:
-                time.sleep(0.05)
-        raise BenchError(f"{self.name} does not listen on port {port} after {timeout:.0f} s; see {self.log}")
+                pass
+            time.sleep(0.05)
+        raise BenchError(f"{self.name} does not answer on port {port} after {timeout:.0f} s; see {self.log}")
 
     def stop(self, timeout: float = 40.0) -> None:
         """SIGTERM, and SIGKILL when that is not heard."""
@@ -116,11 +119,22 @@ def needed(program: str, package: str) -> str:
     return found
 
 
-def run(command: Sequence[str], what: str, text: str = "", environment: Mapping[str, str] | None = None) -> str:
+def run(
+    command: Sequence[str],
+    what: str,
+    text: str = "",
+    environment: Mapping[str, str] | None = None,
+    timeout: float = 120.0,
+) -> str:
     """Run to the end; returns standard output. Raises BenchError with the last words of standard error."""
-    done = subprocess.run(
-        command, input=text, capture_output=True, text=True, timeout=120, check=False, env=environment
-    )
+    try:
+        done = subprocess.run(
+            command, input=text, capture_output=True, text=True, timeout=timeout, check=False, env=environment
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BenchError(f"{what} has not ended after {timeout:.0f} s") from error
+    except OSError as error:
+        raise BenchError(f"{what} cannot be started: {command[0]}: {error.strerror}") from error
     if done.returncode:
         words = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
         raise BenchError(f"{what} failed with code {done.returncode}: {words[-1]}")

@@ -7,16 +7,15 @@ so that lost and doubled ones are known by their Message-ID.
 from __future__ import annotations
 
 import os
-import re
+import shutil
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Final
 
+from bench.ledger import Ledger, read
 from bench.process import HOST, Child, needed
 
 _PATIENCE: Final = 60.0
-_MESSAGE_ID: Final = re.compile(rb"^Message-Id: *(<[^>]*>)", re.IGNORECASE | re.MULTILINE)
 
 
 class Sink:
@@ -25,7 +24,8 @@ class Sink:
     def __init__(self, port: int, folder: Path) -> None:
         self.port = port
         self._folder = folder
-        self._dump = folder / f"sink-{port}.dump"
+        self._dumps = folder / "sink"
+        self._dump = self._dumps / "messages"
         self._child: Child | None = None
         self._counter = -1
 
@@ -37,13 +37,18 @@ class Sink:
         if os.geteuid() == 0:
             command += ["-u", "nobody"]
         if ledger:
-            self._dump.unlink(missing_ok=True)
-            self._dump.touch()
-            self._dump.chmod(0o666)  # smtp-sink appends as nobody
+            self._empty_dumps()
             command += ["-D", str(self._dump)]
         self._counter = os.memfd_create("smtp-sink-counter")
         self._child = Child([*command, f"{HOST}:{self.port}", "1024"], self._folder / "sink.log", stdout=self._counter)
         self._child.wait_for_port(self.port)
+
+    def _empty_dumps(self) -> None:
+        """smtp-sink writes each message to a file beside the dump first, so as nobody it needs the folder."""
+        shutil.rmtree(self._dumps, ignore_errors=True)
+        self._dumps.mkdir(parents=True)
+        if os.geteuid() == 0:
+            shutil.chown(self._dumps, "nobody")
 
     def stop(self) -> None:
         if self._child is not None:
@@ -71,6 +76,6 @@ class Sink:
                 return last
             time.sleep(0.002)
 
-    def ledger(self) -> Counter[bytes]:
-        """How often each Message-ID arrived; only after `restart(ledger=True)`."""
-        return Counter(_MESSAGE_ID.findall(self._dump.read_bytes()))
+    def ledger(self) -> Ledger:
+        """What arrived, message by message; only after `restart(ledger=True)`."""
+        return read(self._dump.read_bytes())

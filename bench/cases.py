@@ -1,0 +1,65 @@
+"""Cases: the loads both systems are put under, as values. The same messages, sessions and generator for both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+SESSIONS: Final = 20
+_REFERENCE: Final = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """`messages` a round, of `size` octets of body; `once`: a connection for each.
+
+    `port` is the listener used: `plain` takes mail as it comes, `signed` asks for AUTH and signs, `login` asks for
+    STARTTLS and AUTH. smtp-source can do neither, so those two are fed by `bench.source`.
+    """
+
+    name: str
+    title: str
+    messages: int
+    size: int = 4096
+    once: bool = False
+    port: Literal["plain", "signed", "login"] = "plain"
+
+    @property
+    def own_source(self) -> bool:
+        return self.port != "plain"
+
+    @property
+    def tls(self) -> bool:
+        return self.port == "login"
+
+    @property
+    def signed(self) -> bool:
+        return self.port == "signed"
+
+    @property
+    def warm_up(self) -> int:
+        """Messages of the untimed round before: enough for every session to have its connection and its worker."""
+        return max(SESSIONS, self.messages // 4)
+
+
+CASES: Final = (
+    Case("kept", "kept connections, 4 KB", _REFERENCE),
+    Case("single", "one connection per message, 4 KB", 3000, once=True),
+    Case("dkim", "kept connections, 4 KB, DKIM RSA-2048", 2400, port="signed"),
+    Case("large", "kept connections, 1 MB", 200, size=1 << 20),
+    Case("login", "STARTTLS and AUTH, one connection per message, 4 KB", 1200, once=True, port="login"),
+)
+
+
+def scaled(case: Case, reference: int) -> Case:
+    """The case with its share of messages, where `kept` has `reference` of them; never less than one a session."""
+    return replace(case, messages=max(SESSIONS, case.messages * reference // _REFERENCE))
+
+
+def select(names: list[str]) -> tuple[Case, ...]:
+    """Cases by name, in their own order; all for no name. Raises ValueError that lists the names."""
+    known = [case.name for case in CASES]
+    for name in names:
+        if name not in known:
+            raise ValueError(f"no case {name!r}; there are: {', '.join(known)}")
+    return tuple(case for case in CASES if not names or case.name in names)

@@ -1,0 +1,70 @@
+"""Rounds: each case on each system in turn, warmed up, counted exactly, and measured.
+
+The systems take turns within every round and the first one changes, so that a machine that slows down slows both.
+In: running systems. Out: Round values. Raises BenchError at the first lost, doubled or refused message.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from bench.cases import Case
+from bench.feed import System, feed
+from bench.figures import Round
+from bench.ledger import count_problems, ledger_problems
+from bench.process import BenchError
+
+# After the last message has arrived: its result is written, its queue file removed, and a doubled one would come.
+_SETTLE: Final = 0.5
+
+
+def order(systems: Sequence[System], number: int) -> list[System]:
+    """Who goes when in round `number`: rotated by one each time."""
+    first = number % len(systems)
+    return [*systems[first:], *systems[:first]]
+
+
+def run_case(
+    case: Case, systems: Sequence[System], rounds: int, folder: Path, say: Callable[[str], None]
+) -> list[Round]:
+    """Warm-up with a ledger, then `rounds` timed ones, then a last look at the counters."""
+    for system in systems:
+        _warm_up(case, system, folder)
+        system.sink.restart()
+    results = []
+    for number in range(rounds):
+        for system in order(systems, number):
+            result = _timed(case, system, number, folder)
+            results.append(result)
+            say(f"{case.name} {number + 1}/{rounds} {system.title}: {result.rate:,.0f} msg/s")
+    for system in systems:
+        _demand(count_problems(system.sink.count(), rounds * case.messages), case, system)
+    return results
+
+
+def _warm_up(case: Case, system: System, folder: Path) -> None:
+    system.sink.restart(ledger=True)
+    feed(case, system, case.warm_up, folder)
+    system.sink.wait_until(case.warm_up)
+    time.sleep(_SETTLE)
+    problems = count_problems(system.sink.count(), case.warm_up)
+    ledger = system.sink.ledger()
+    _demand(problems + ledger_problems(ledger, case.warm_up, signed=case.signed), case, system)
+
+
+def _timed(case: Case, system: System, number: int, folder: Path) -> Round:
+    before, wanted = system.cpu_seconds(), (number + 1) * case.messages
+    fed = feed(case, system, case.messages, folder)
+    ended = system.sink.wait_until(wanted)
+    time.sleep(_SETTLE)
+    _demand(count_problems(system.sink.count() - number * case.messages, case.messages), case, system)
+    cpu = system.cpu_seconds() - before
+    return Round(case.name, system.name, number, case.messages, ended - fed.began, cpu, fed.dot_ms)
+
+
+def _demand(problems: list[str], case: Case, system: System) -> None:
+    if problems:
+        raise BenchError(f"{system.title}, case {case.name}: {'; '.join(problems)}")
