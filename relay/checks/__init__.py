@@ -1,0 +1,1 @@
+"""Checks of what a stranger sends: one file a question."""

@@ -1,0 +1,1 @@
+"""DNS: questions to a recursive resolver, and the MX hosts of a domain."""
