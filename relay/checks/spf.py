@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 from typing import Final
 
 from relay.checks.spf_evaluation import Evaluation, Sender, Verdict, is_domain
@@ -21,6 +22,7 @@ from relay.ports import Clock, Resolver, SpfResult, SystemClock
 
 DEADLINE_SECONDS: Final = 20.0  # RFC 7208 §4.6.4
 _LONGEST_EXPLANATION: Final = 400
+_HOST_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+\Z")
 
 
 class SpfChecker:
@@ -34,7 +36,7 @@ class SpfChecker:
 
     async def check(self, ip: str, helo: str, reverse_path: str | None) -> SpfResult:
         """See ports.SpfCheck. The null sender is checked as postmaster of the HELO name (RFC 7208 §2.4)."""
-        sender = _sender(ip, helo, reverse_path)
+        sender = sender_of(ip, helo, reverse_path)
         if isinstance(sender, SpfResult):
             return sender
         verdict, explanation = await self.evaluate(sender)
@@ -56,7 +58,8 @@ class SpfChecker:
             return Verdict("temperror", sender.domain, f"no result within {DEADLINE_SECONDS:g} s"), ""
 
 
-def _sender(ip: str, helo: str, reverse_path: str | None) -> Sender | SpfResult:
+def sender_of(ip: str, helo: str, reverse_path: str | None) -> Sender | SpfResult:
+    """The facts check_host needs, or the result `none` where there is nothing to check (RFC 7208 §4.3)."""
     try:
         address = ipaddress.ip_address(ip.partition("%")[0])
     except ValueError:
@@ -68,7 +71,7 @@ def _sender(ip: str, helo: str, reverse_path: str | None) -> Sender | SpfResult:
         domain = to_ascii_domain(domain.removesuffix("."))
     except AddressSyntaxError:
         domain = ""
-    if not is_domain(domain):
+    if not is_domain(domain) or not _HOST_NAME.match(domain):
         return SpfResult("none", "no domain to check")
     return Sender(mapped or address, helo, local or "postmaster", domain)
 

@@ -25,7 +25,7 @@ MOST_LOOKUPS: Final = 10  # RFC 7208 §4.6.4
 MOST_VOID_LOOKUPS: Final = 2
 MOST_NAMES: Final = 10
 _RESULTS: Final[dict[Qualifier, Result]] = {"+": "pass", "-": "fail", "~": "softfail", "?": "neutral"}
-_DOMAIN: Final = re.compile(r"(?=.{1,253}\Z)(?:[^.\[\]\s]{1,63}\.)+[^.\[\]\s]{1,63}\Z")
+_DOMAIN: Final = re.compile(r"(?=.{1,253}\Z)(?:[^.]{1,63}\.)+[^.]{1,63}\Z", re.DOTALL)
 _NO_SUCH_NAME: Final = DnsAnswer((), exists=False)
 
 
@@ -234,4 +234,4 @@ def _address(text: str) -> Ip | None:
 
 
 def _dotted(ip: Ip) -> str:
-    return str(ip) if ip.version == 4 else ".".join(f"{int(ip):032x}")
+    return str(ip) if ip.version == 4 else ".".join(f"{int(ip):032X}")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
-_MACRO: Final = re.compile(r"%\{([slodiphcrt])(\d*)(r?)([-.+,/_=]*)\}", re.IGNORECASE | re.ASCII)
+_MACRO: Final = re.compile(r"%\{([slodiphvcrt])(\d*)(r?)([-.+,/_=]*)\}", re.IGNORECASE | re.ASCII)
 _ESCAPES: Final = {"%%": "%", "%_": " ", "%-": "%20"}
 _LITERAL: Final = re.compile(r"[\x21-\x24\x26-\x7e]+")
 _EXPLANATION_LITERAL: Final = re.compile(r"[\x20-\x24\x26-\x7e]+")
