@@ -37,6 +37,11 @@ class Case:
         return self.port == "signed"
 
     @property
+    def sender(self) -> str:
+        """Only one domain has a DKIM key, so that nothing is signed but where both sign."""
+        return "app@bench.example" if self.signed else "app@unsigned.example"
+
+    @property
     def warm_up(self) -> int:
         """Messages of the untimed round before: enough for every session to have its connection and its worker."""
         return max(SESSIONS, self.messages // 4)

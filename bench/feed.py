@@ -13,7 +13,6 @@ from bench.cases import SESSIONS, Case
 from bench.process import HOST, BenchError, needed, run
 from bench.sink import Sink
 
-SENDER: Final = "app@bench.example"
 RECIPIENT: Final = "someone@rcpt.example"
 # Two processes: one Python process at the sending end would itself be the limit.
 _PROCESSES: Final = 2
@@ -63,7 +62,7 @@ def smtp_source_command(case: Case, port: int, messages: int) -> list[str]:
     command = [needed("smtp-source", "postfix"), "-4", "-s", str(SESSIONS), "-m", str(messages), "-l", str(case.size)]
     if not case.once:
         command.append("-d")
-    return [*command, "-M", "source.bench.example", "-f", SENDER, "-t", RECIPIENT, f"inet:{HOST}:{port}"]
+    return [*command, "-M", "source.bench.example", "-f", case.sender, "-t", RECIPIENT, f"inet:{HOST}:{port}"]
 
 
 def _own_source(case: Case, system: System, messages: int, folder: Path) -> Fed:
@@ -72,7 +71,16 @@ def _own_source(case: Case, system: System, messages: int, folder: Path) -> Fed:
     login.write_text("\n".join(system.login) + "\n")
     command = [sys.executable, "-m", "bench.source", "--port", str(system.ports[case.port])]
     command += ["--messages", str(messages), "--sessions", str(SESSIONS), "--size", str(case.size)]
-    command += ["--processes", str(_PROCESSES), "--sender", SENDER, "--recipient", RECIPIENT, "--login", str(login)]
+    command += [
+        "--processes",
+        str(_PROCESSES),
+        "--sender",
+        case.sender,
+        "--recipient",
+        RECIPIENT,
+        "--login",
+        str(login),
+    ]
     command += ["--once"] * case.once + ["--tls"] * case.tls
     report: dict[str, Any] = json.loads(run(command, f"bench.source to {system.title}"))
     if report["accepted"] != messages:

@@ -57,7 +57,7 @@ milter_default_action = tempfail
 tls_random_source = dev:/dev/urandom
 smtpd_tls_cert_file = {work}/server.pem
 smtpd_tls_key_file = {work}/server.key
-cyrus_sasl_config_path = {work}/sasl
+cyrus_sasl_config_path = {work}/conf/sasl
 smtpd_sasl_local_domain = bench.example
 """
 
@@ -171,7 +171,7 @@ class Postfix:
     def _write(self, overrides: dict[str, str]) -> None:
         work, conf = self._work, self._work / "conf"
         shutil.rmtree(work, ignore_errors=True)
-        for folder in (conf, work / "queue", work / "sasl", work / "data"):
+        for folder in (conf, conf / "sasl", work / "queue", work / "data"):
             folder.mkdir(parents=True)
         shutil.chown(work / "data", "postfix")
         values = {"work": work, "sink": self.sink.port, **self.ports}
@@ -186,8 +186,10 @@ class Postfix:
         self._write_passwords()
 
     def _write_passwords(self) -> None:
-        database = self._work / "sasl" / "passwords.db"
-        (self._work / "sasl" / "smtpd.conf").write_text(
+        # Debian's smtpd looks for its SASL settings here and nowhere else.
+        folder = self._work / "conf" / "sasl"
+        database = folder / "passwords.db"
+        (folder / "smtpd.conf").write_text(
             f"pwcheck_method: auxprop\nauxprop_plugin: sasldb\nmech_list: PLAIN\nsasldb_path: {database}\n"
         )
         user, _, realm = USERNAME.partition("@")
