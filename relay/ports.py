@@ -264,6 +264,14 @@ class AttemptStart:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptBegun:
+    """The attempt on disk: for those of its recipients that still waited and were due. None: nothing was written."""
+
+    id: int
+    recipients: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RecipientResult:
     """What an attempt means for one recipient: the event moves its state, `next_at` is set when deferred.
 
@@ -303,8 +311,8 @@ class Spool(Protocol):
         """Store durably. Raises StoreError when the commit failed; then nothing was stored."""
         ...
 
-    async def begin_attempt(self, start: AttemptStart) -> int:
-        """Put the attempt on disk; returns its id."""
+    async def begin_attempt(self, start: AttemptStart) -> AttemptBegun:
+        """Put the attempt on disk. What ended meanwhile (delivered, cancelled, put off) is left out of it."""
         ...
 
     async def end_attempt(self, end: AttemptEnd) -> QueuedMessage | None:

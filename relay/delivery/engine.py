@@ -37,6 +37,7 @@ from relay.ports import (
 from relay.settings import Settings
 
 _INTERNAL = reply(451, "4.3.0", "Internal error while delivering")
+_UNREADABLE = reply(451, "4.3.0", "The stored message cannot be read; see the log")
 _PAUSED = reply(451, "4.7.0", "Route is paused: its credentials were refused; see the log")
 _SECONDS_TO_RECORD_AGAIN: Final = 1.0
 
@@ -91,6 +92,7 @@ class Engine:
         self._unrecorded = 0
         self._stopping = False
         self.on_room: Callable[[], None] = lambda: None
+        self.on_left_out: Callable[[float], None] = lambda next_at: None
         self.on_deferred: Callable[[float], None] = lambda next_at: None
 
     # --- what others call ----------------------------------------------------------------------------------
@@ -180,10 +182,12 @@ class Engine:
 
     async def _run(self, job: Job) -> None:
         try:
-            content = await self._prepare(job)
-            await self._try_candidates(job, content)
+            await self._try_candidates(job)
         except StoreError as error:
+            # Nothing was sent. The place stays taken a moment, so that a failing disk is not asked in a tight loop.
             self._observer.store_failed(error)
+            await asyncio.sleep(_SECONDS_TO_RECORD_AGAIN)
+            self.on_left_out(min(waiting.next_at for waiting in job.recipients))
         except Exception as error:
             self._observer.failure("delivery", error, job.message.id)
             await self._settle(job, dict.fromkeys(_indexes(job), Deferred(_INTERNAL)), None, "")
@@ -213,32 +217,42 @@ class Engine:
             in_flight.signature = self._signer.sign(content, message.envelope.sender_domain) if message.account else b""
         return in_flight.signature + content
 
-    async def _try_candidates(self, job: Job, content: bytes) -> None:
+    async def _try_candidates(self, job: Job) -> None:
         pending = {waiting.index: waiting for waiting in job.recipients}
         paused = self.paused()
         usable = [name for name in job.route.via if name not in paused]
         for position, candidate in enumerate(usable):
             last = position == len(usable) - 1
-            pending = await self._attempt(job, candidate, tuple(pending.values()), content, last=last)
+            pending = await self._attempt(job, candidate, tuple(pending.values()), last=last)
             if not pending:
                 return
         if pending:
-            await self._settle(job, dict.fromkeys(pending, Deferred(_PAUSED, Fault.ROUTE)), None, "", content)
+            await self._settle(job, dict.fromkeys(pending, Deferred(_PAUSED, Fault.ROUTE)), None, "")
 
     async def _attempt(
-        self, job: Job, candidate: str, recipients: tuple[QueuedRecipient, ...], content: bytes, *, last: bool
+        self, job: Job, candidate: str, recipients: tuple[QueuedRecipient, ...], *, last: bool
     ) -> dict[int, QueuedRecipient]:
         """One candidate tries; returns the recipients the next candidate may have."""
         message = job.message
         indexes = tuple(waiting.index for waiting in recipients)
         start = AttemptStart(message.id, indexes, candidate, job.destination, self._clock.now())
-        attempt_id = await self._spool.begin_attempt(start)
+        begun = await self._spool.begin_attempt(start)
+        if not begun.recipients:
+            return {}
+        recipients = tuple(waiting for waiting in recipients if waiting.index in begun.recipients)
+        try:
+            content = await self._prepare(job)
+        except StoreError as error:
+            self._observer.store_failed(error)
+            unreadable = {waiting.index: Deferred(_UNREADABLE) for waiting in recipients}
+            await self._settle(job, unreadable, begun.id, candidate)
+            return {}
         report = await self._deliver(job, candidate, recipients, content)
         outcomes = {waiting.index: report.outcomes[waiting.recipient.address] for waiting in recipients}
         self._watch_route(candidate, outcomes)
         elsewhere = set() if last else {index for index, outcome in outcomes.items() if goes_elsewhere(outcome)}
         settled = {index: outcome for index, outcome in outcomes.items() if index not in elsewhere}
-        await self._settle(job, settled, attempt_id, candidate, content, report)
+        await self._settle(job, settled, begun.id, candidate, content, report)
         return {waiting.index: waiting for waiting in recipients if waiting.index in elsewhere}
 
     async def _deliver(

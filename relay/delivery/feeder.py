@@ -35,6 +35,7 @@ class Feeder:
         self._behind = False
         engine.on_room = self._room
         engine.on_deferred = self.due_at
+        engine.on_left_out = self.left_out
 
     def due_at(self, when: float) -> None:
         """Something becomes due at `when` (seconds since the epoch): be awake by then."""

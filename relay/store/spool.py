@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 import apsw
 
 from relay.mail.errors import StoreError
-from relay.ports import AttemptEnd, AttemptStart, Clock, NewMessage, QueuedMessage, QueuedRecipient
+from relay.ports import AttemptBegun, AttemptEnd, AttemptStart, Clock, NewMessage, QueuedMessage, QueuedRecipient
 from relay.store import spool_read, spool_write
 from relay.store.bodies import BodyFiles
 from relay.store.ids import IdSource, to_number, to_text
@@ -129,9 +129,9 @@ class SqliteSpool:
             raise
         return queued(message)
 
-    async def begin_attempt(self, start: AttemptStart) -> int:
-        attempt_id: int = await self._writer.submit(start)
-        return attempt_id
+    async def begin_attempt(self, start: AttemptStart) -> AttemptBegun:
+        begun: AttemptBegun = await self._writer.submit(start)
+        return begun
 
     async def end_attempt(self, end: AttemptEnd) -> QueuedMessage | None:
         await self._writer.submit(end)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ import apsw
 from relay.mail.envelope import Envelope
 from relay.mail.event import EventKind
 from relay.mail.lifecycle import State, next_state
-from relay.ports import AttemptEnd, AttemptStart, Clock, NewMessage
+from relay.ports import AttemptBegun, AttemptEnd, AttemptStart, Clock, NewMessage
 from relay.store.bodies import BodyFiles
 from relay.store.ids import to_number, to_text
 from relay.store.rows import Row, insert, query, update, value
@@ -26,11 +26,15 @@ _EVENT: Final = "event(message, seq, at, n, kind, reply)"
 _SETTLE: Final = (
     "UPDATE recipient SET state = v.state, attempts = attempts + v.tried, next_at = v.next_at,"
     " reply = v.reply, remote_id = v.remote_id"
-    " FROM v WHERE recipient.message = v.message AND recipient.n = v.n"
+    " FROM v WHERE recipient.message = v.message AND recipient.n = v.n AND recipient.state < 2"
 )
 _CLOSE_ATTEMPT: Final = (
     "UPDATE attempt SET ended_at = v.ended_at, host = v.host, tls = v.tls"
     " FROM v WHERE attempt.message = v.message AND attempt.id = v.id"
+)
+_STILL_WAITING: Final = (
+    "SELECT v.place, v.n FROM v JOIN recipient ON recipient.message = v.message AND recipient.n = v.n"
+    " WHERE recipient.state < 2 AND recipient.next_at <= v.at"
 )
 _DROP_BODY: Final = (
     "DELETE FROM body WHERE message IN (SELECT message FROM v) AND NOT EXISTS"
@@ -77,7 +81,6 @@ class _Rows:
     messages: list[Row] = field(default_factory=list)
     bodies: list[Row] = field(default_factory=list)
     recipients: list[Row] = field(default_factory=list)
-    attempts: list[Row] = field(default_factory=list)
     events: list[Row] = field(default_factory=list)
     settled: list[Row] = field(default_factory=list)
     closed: list[Row] = field(default_factory=list)
@@ -94,15 +97,20 @@ class Batch:
         self._finished_files: list[str] = []
 
     def apply(self, connection: apsw.Connection, operations: Sequence[Any]) -> list[Any]:
-        """Rows of all operations first, in few statements; then the operator's own, which read what stands there."""
+        """Rows of all operations first, in few statements; then what reads them: the operator's verbs and attempts."""
         rows = _Rows()
-        results = [self._collect(rows, operation) for operation in operations]
+        for operation in operations:
+            self._collect(rows, operation)
         self._write(connection, rows)
+        results: list[Any] = [None] * len(operations)
         for place, operation in enumerate(operations):
             if isinstance(operation, Retry):
                 results[place] = _retry(connection, operation, microseconds(self._clock.now()))
             elif isinstance(operation, Cancel):
                 results[place] = self._cancel(connection, operation)
+        starts = {place: start for place, start in enumerate(operations) if isinstance(start, AttemptStart)}
+        for place, begun in self._begin(connection, starts):
+            results[place] = begun
         return results
 
     def committed(self) -> None:
@@ -113,21 +121,17 @@ class Batch:
         insert(connection, _MESSAGE, rows.messages)
         insert(connection, _BODY, rows.bodies)
         insert(connection, _RECIPIENT, rows.recipients)
-        insert(connection, _ATTEMPT, rows.attempts)
         update(connection, "message, n, state, tried, next_at, reply, remote_id", _SETTLE, rows.settled)
         update(connection, "message, id, ended_at, host, tls", _CLOSE_ATTEMPT, rows.closed)
         insert(connection, _EVENT, rows.events)
         dropped = update(connection, "message", _DROP_BODY, [(message,) for message in rows.ended])
         self._finished_files = [to_text(message) for message, in_file in dropped if in_file]
 
-    def _collect(self, rows: _Rows, operation: Any) -> Any:
+    def _collect(self, rows: _Rows, operation: Any) -> None:
         if isinstance(operation, Enqueue):
-            return self._enqueue(rows, operation.message, in_file=operation.in_file)
-        if isinstance(operation, AttemptStart):
-            return self._begin(rows, operation)
-        if isinstance(operation, AttemptEnd):
-            return self._end(rows, operation)
-        return None
+            self._enqueue(rows, operation.message, in_file=operation.in_file)
+        elif isinstance(operation, AttemptEnd):
+            self._end(rows, operation)
 
     def _next(self) -> int:
         self._sequence += 1
@@ -159,20 +163,28 @@ class Batch:
             )
         rows.events.append((number, self._next(), received_at, -1, EventKind.QUEUED.value, ""))
 
-    def _begin(self, rows: _Rows, start: AttemptStart) -> int:
-        attempt = self._next()
-        indexes = json.dumps(start.recipients)
-        rows.attempts.append(
-            (
-                to_number(start.message_id),
-                attempt,
-                indexes,
-                start.transport,
-                start.destination,
-                microseconds(start.started_at),
-            )
-        )
-        return attempt
+    def _begin(
+        self, connection: apsw.Connection, starts: Mapping[int, AttemptStart]
+    ) -> Iterator[tuple[int, AttemptBegun]]:
+        """Attempts of recipients that still wait: a reader may have seen them before they ended or were cancelled."""
+        asked = [
+            (place, to_number(start.message_id), n, microseconds(start.started_at))
+            for place, start in starts.items()
+            for n in start.recipients
+        ]
+        waiting: dict[int, list[int]] = {}
+        for place, n in update(connection, "place, message, n, at", _STILL_WAITING, asked):
+            waiting.setdefault(place, []).append(n)
+        rows: list[Row] = []
+        for place, start in starts.items():
+            indexes = tuple(sorted(waiting.get(place, ())))
+            attempt = self._next() if indexes else 0
+            if indexes:
+                at = microseconds(start.started_at)
+                number = to_number(start.message_id)
+                rows.append((number, attempt, json.dumps(indexes), start.transport, start.destination, at))
+            yield place, AttemptBegun(attempt, indexes)
+        insert(connection, _ATTEMPT, rows)
 
     def _end(self, rows: _Rows, end: AttemptEnd) -> None:
         number, at = to_number(end.message_id), microseconds(end.ended_at)
