@@ -24,6 +24,7 @@ _DOT_STRING = re.compile(rf"[{_ATEXT}{_UTF8}]+(?:\.[{_ATEXT}{_UTF8}]+)*\Z")
 _QUOTED = re.compile(rf'"(?:[\x20\x21\x23-\x5b\x5d-\x7e{_UTF8}]|\\[\x20-\x7e])*"\Z')
 _LABEL = rf"[A-Za-z0-9{_UTF8}_](?:[A-Za-z0-9{_UTF8}_\-]*[A-Za-z0-9{_UTF8}_])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
+_HOST_NAME = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*\Z")
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\u0080-\u009f\u2028\u2029\ud800-\udfff]")
 
 
@@ -68,6 +69,8 @@ def parse_address(text: str) -> Address:
 def _parse_domain(domain: str) -> str:
     if domain.startswith("[") and domain.endswith("]"):
         literal = domain[1:-1]
+        if "%" in literal:  # a zone id may hold anything, also what ends a path
+            raise AddressSyntaxError("bad address literal")
         try:
             if literal[:5].lower() == "ipv6:":
                 return f"[IPv6:{ipaddress.IPv6Address(literal[5:])}]"
@@ -89,9 +92,13 @@ def to_ascii_domain(domain: str) -> str:
             raise AddressSyntaxError("a domain label is longer than 63 octets")
         return domain.lower()
     try:
-        return domain.encode("idna").decode("ascii").lower()
+        name = domain.encode("idna").decode("ascii").lower()
     except UnicodeError:
         raise AddressSyntaxError("domain is not valid IDNA") from None
+    # Nameprep turns wide and no-break characters into ASCII ones that end a path or a word.
+    if not _HOST_NAME.match(name):
+        raise AddressSyntaxError("domain is not valid IDNA")
+    return name
 
 
 def domain_of(address: str) -> str:

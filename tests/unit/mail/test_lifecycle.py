@@ -1,0 +1,52 @@
+"""The life of a recipient: one table, and no way out of a terminal state."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from relay.mail.event import EventKind
+from relay.mail.lifecycle import TRANSITIONS, State, next_state
+
+PAIRS = list(itertools.product(State, EventKind))
+
+
+@pytest.mark.parametrize("state", [state for state in State if state.terminal])
+@pytest.mark.parametrize("event", EventKind)
+def test_a_terminal_state_is_never_left(state, event):
+    with pytest.raises(ValueError, match="cannot be"):
+        next_state(state, event)
+
+
+def test_only_the_transitions_of_the_table_exist():
+    allowed = [(state, event) for state, event in PAIRS if event in TRANSITIONS.get(state, {})]
+    for state, event in PAIRS:
+        if (state, event) in allowed:
+            assert next_state(state, event) is TRANSITIONS[state][event]
+        else:
+            with pytest.raises(ValueError, match="cannot be"):
+                next_state(state, event)
+
+
+def test_every_state_that_waits_can_reach_an_end():
+    for state in State:
+        reached, edge = {state}, {state}
+        while edge:
+            edge = {after for before in edge for after in TRANSITIONS.get(before, {}).values()} - reached
+            reached |= edge
+        assert any(one.terminal for one in reached)
+
+
+def test_a_deferred_recipient_may_go_wherever_a_queued_one_may():
+    assert TRANSITIONS[State.DEFERRED] == TRANSITIONS[State.QUEUED]
+
+
+def test_doubt_is_a_deferral():
+    assert next_state(State.QUEUED, EventKind.IN_DOUBT) is State.DEFERRED
+
+
+def test_from_ten_on_a_state_is_terminal():
+    """The spool's SQL compares with that number."""
+    assert {state for state in State if state.terminal} == {state for state in State if state.value >= 10}
+    assert {State.QUEUED, State.DEFERRED} == {state for state in State if state < State.HELD}
