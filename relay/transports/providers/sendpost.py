@@ -3,17 +3,15 @@
 In: a message and its envelope. Out: calls in which every envelope recipient stands exactly once; an outcome for each.
 Pure. The vendor builds the MIME tree, so what its JSON cannot say is refused unless `accept` lists it. The mapping
 of To, Cc and Bcc and the reading of its error codes are argued in docs/providers/sendpost.md.
-Sources: the vendor's API text (seeds/sendpost.txt) and its Python SDK 3.0.0.
+Sources: the vendor's API reference and its Python SDK 3.0.0.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import mimetypes
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, ClassVar, Final
 
 from pydantic import Field
@@ -21,11 +19,10 @@ from pydantic import Field
 from relay.mail.address import parse_address
 from relay.mail.errors import AddressSyntaxError
 from relay.mail.mime import Mailbox
-from relay.mail.outcome import Deferred, Failed, InDoubt, Outcome, Sent
+from relay.mail.outcome import Outcome
 from relay.mail.parts import Attachment, Loss, Parts, take_apart
 from relay.mail.reply import printable, reply
 from relay.ports import DeliveryRequest
-from relay.transports.providers.answers import json_of, outcome_for_status, words_of
 from relay.transports.providers.base import (
     Capabilities,
     HttpRequest,
@@ -36,7 +33,9 @@ from relay.transports.providers.base import (
     Rendering,
     refusal_for,
 )
-from relay.transports.providers.visibility import Visibility, ascii_form, comparable, visibility
+from relay.transports.providers.filenames import name_for, type_of
+from relay.transports.providers.sendpost_answer import TITLE, read_answer
+from relay.transports.providers.visibility import Visibility, ascii_form, visibility
 
 SUBJECT_CHARACTERS: Final = 998
 NAME_CHARACTERS: Final = 256
@@ -47,14 +46,6 @@ RECIPIENTS: Final = 500
 COPIES: Final = 50
 """Entries of one `cc` list, and of one `bcc` list."""
 
-_MORE_TYPES: Final = {
-    ".asc": "application/pgp-signature",
-    ".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-    ".ics": "text/calendar",
-    ".p7s": "application/pkcs7-signature",
-    ".pptx": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
-    ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-}
 # Read by the vendor as commands (a mock send is accepted and never sent), so never taken from a message.
 _CONTROL_FIELDS: Final = ("x-sendpost-", "x-sp-")
 _ACCEPTED: Final = (
@@ -92,7 +83,7 @@ class SendPost(Provider):
     """Sub-account API, contract v1."""
 
     kind: ClassVar[str] = "sendpost"
-    title: ClassVar[str] = "SendPost"
+    title: ClassVar[str] = TITLE
     default_base_url: ClassVar[str] = "https://api.sendpost.io/api/v1"
     Options: ClassVar[type[ProviderOptions]] = SendPostOptions
     capabilities: ClassVar[Capabilities] = Capabilities(
@@ -174,15 +165,7 @@ class SendPost(Provider):
         return {"X-SubAccount-ApiKey": api_key}
 
     def read(self, response: HttpResponse, request: HttpRequest) -> Mapping[str, Outcome]:
-        answer = json_of(response)
-        if 200 <= response.status < 300:
-            return _read_results(answer, request)
-        words, status = _read_error(answer, response)
-        outcome = outcome_for_status(self.title, response, words, status)
-        return dict.fromkeys(request.recipients, outcome)
-
-
-# --- render ------------------------------------------------------------------------------------------------
+        return read_answer(response, request)
 
 
 def _limits(recipients: Sequence[str], parts: Parts) -> Refusal | None:
@@ -242,7 +225,7 @@ def _content_losses(parts: Parts) -> Iterator[Loss]:
     if any(text and "{{" in text for text in expanded):
         yield Loss.TEMPLATE_SYNTAX
     for number, item in enumerate(parts.attachments, 1):
-        if _types().guess_type(_filename(item, number))[0] != item.content_type:
+        if type_of(name_for(item, number)) != item.content_type:
             yield Loss.ATTACHMENT_TYPE
 
 
@@ -293,131 +276,8 @@ def _person(mailbox: Mailbox) -> dict[str, Any]:
     return person
 
 
-def _filename(item: Attachment, number: int) -> str:
-    """The vendor guesses the type from the name, so an unnamed part gets one that leads back to its type."""
-    return item.filename or f"part-{number}{_types().guess_extension(item.content_type) or '.bin'}"
-
-
-@cache
-def _types() -> mimetypes.MimeTypes:
-    """Python's own table and a few more, the same on every machine."""
-    types = mimetypes.MimeTypes()
-    for extension, content_type in _MORE_TYPES.items():
-        types.add_type(content_type, extension)
-    return types
-
-
 def _attachment(item: Attachment, number: int) -> dict[str, str]:
-    return {"content": base64.b64encode(item.content).decode("ascii"), "filename": _filename(item, number)}
-
-
-# --- read --------------------------------------------------------------------------------------------------
-
-# error.code of contract v1 -> the HTTP status that says the same.
-_ERROR_STATUS: Final = {
-    "authentication_failed": 401,
-    "resource_not_found": 404,
-    "rate_limit_exceeded": 429,
-    "internal_error": 500,
-}
-# errorCode of one result: what it means for the recipient it names.
-_INVALID_RECIPIENT: Final = 1
-_SUPPRESSED: Final = 2
-_RESULTS: Final[dict[int, tuple[int, str, str]]] = {
-    _INVALID_RECIPIENT: (550, "5.1.1", "invalid recipient"),
-    _SUPPRESSED: (550, "5.7.1", "recipient is on SendPost's suppression list"),
-    3: (550, "5.7.1", "sender domain is not verified at SendPost"),
-    4: (451, "4.4.5", "rate limit"),
-    5: (550, "5.1.8", "invalid sender"),
-}
-# Said about the recipient; the other results are about the sender or the account, and another provider may differ.
-_ABOUT_RECIPIENT: Final = (_INVALID_RECIPIENT, _SUPPRESSED)
-
-
-def _read_error(answer: Any, response: HttpResponse) -> tuple[str, int]:
-    """The vendor's words, and the status its error code stands for (0: the answer's own)."""
-    error = answer.get("error") if isinstance(answer, dict) else None
-    if not isinstance(error, dict):
-        text = answer.get("message") if isinstance(answer, dict) else answer
-        return words_of(text) or words_of(response.body[:1000].decode("utf-8", "replace")), 0
-    words = [words_of(error.get("message"))]
-    details = error.get("details")
-    words += [
-        f"{words_of(detail.get('field'))}: {words_of(detail.get('message'))}"
-        for detail in (details[:5] if isinstance(details, list) else ())
-        if isinstance(detail, dict)
-    ]
-    code = error.get("code")
-    # A 401 or 5xx says enough by itself; only a vague refusal is made clear by its code.
-    status = _ERROR_STATUS.get(code, 0) if isinstance(code, str) and response.status in (400, 406, 409, 422) else 0
-    return "; ".join(word for word in words if word), status
-
-
-def _read_results(answer: Any, request: HttpRequest) -> dict[str, Outcome]:
-    results = _results_by_address(answer, request)
-    if results is None:
-        lost = InDoubt(reply(451, "4.4.2", "SendPost answered 2xx with a body that is no list of results"))
-        return dict.fromkeys(request.recipients, lost)
-    outcomes: dict[str, Outcome] = {}
-    for copy in request.copies:
-        outcomes |= _read_copy(copy, results)
-    return outcomes
-
-
-def _results_by_address(answer: Any, request: HttpRequest) -> dict[str, list[dict[str, Any]]] | None:
-    """Results by the address they name; one without a name belongs to the entry at its place."""
-    if isinstance(answer, dict) and ("errorCode" in answer or "messageId" in answer):
-        answer = [answer]
-    if not isinstance(answer, list) or not all(isinstance(item, dict) for item in answer):
-        return None
-    results: dict[str, list[dict[str, Any]]] = {}
-    in_order = len(answer) == len(request.copies)
-    for number, item in enumerate(answer):
-        named = item.get("to")
-        if not (isinstance(named, str) and named) and in_order:
-            named = request.copies[number][0]
-        if isinstance(named, str):
-            results.setdefault(comparable(named), []).append(item)
-    return results
-
-
-def _read_copy(copy: tuple[str, ...], results: dict[str, list[dict[str, Any]]]) -> dict[str, Outcome]:
-    leader = _take_result(copy[0], results)
-    if leader is None:
-        unnamed: Outcome = InDoubt(reply(451, "4.4.2", "SendPost's answer does not name this recipient"))
-    else:
-        unnamed = _read_result(leader)
-    outcomes = {copy[0]: unnamed}
-    if leader is not None and leader.get("errorCode") in _ABOUT_RECIPIENT:
-        # The entry was refused for its addressee's sake; nobody else is to blame, and the next attempt leaves it out.
-        unnamed = Deferred(reply(451, "4.3.0", "SendPost refused the copy because of its first recipient"))
-    for address in copy[1:]:
-        own = _take_result(address, results)
-        outcomes[address] = unnamed if own is None else _read_result(own)
-    return outcomes
-
-
-def _take_result(address: str, results: dict[str, list[dict[str, Any]]]) -> dict[str, Any] | None:
-    waiting = results.get(comparable(address))
-    return waiting.pop(0) if waiting else None
-
-
-def _read_result(item: dict[str, Any]) -> Outcome:
-    code = item.get("errorCode")
-    remote_id = words_of(item.get("messageId"))
-    said = words_of(item.get("message"))
-    if code == 0 or (code is None and remote_id):
-        return Sent(reply(250, "2.0.0", printable(f"SendPost: {said or 'accepted'}")), remote_id)
-    if code is None:
-        return InDoubt(reply(451, "4.4.2", "SendPost's result has neither an id nor an error code"))
-    known = _RESULTS.get(code) if isinstance(code, int) and not isinstance(code, bool) else None
-    if known is None:
-        return Deferred(reply(451, "4.3.0", printable(f"SendPost error {code!s:.20}: {said or 'unknown'}")))
-    number, status, meaning = known
-    verdict = reply(number, status, printable(f"SendPost error {code}: {said or meaning}"))
-    if verdict.temporary:
-        return Deferred(verdict)
-    return Failed(verdict, elsewhere=code not in _ABOUT_RECIPIENT)
+    return {"content": base64.b64encode(item.content).decode("ascii"), "filename": name_for(item, number)}
 
 
 PROVIDER = SendPost
