@@ -44,27 +44,44 @@ class NoticeFacts:
 def build(facts: NoticeFacts, statuses: Sequence[RecipientStatus], original: bytes) -> bytes:
     """The whole notice, CRLF line ends, ready to spool with the null sender. Returns the original's header only."""
     assert facts.envelope.reverse_path is not None, "a null sender gets no notice"
+    returned = _returned_header(original)
     boundary = f"=_{facts.notice_id}"
-    header = _header(facts, boundary)
-    utf8 = facts.envelope.smtputf8
+    while boundary.encode() in returned:
+        boundary += "="
+    international = not all(status.address.isascii() for status in statuses)
     parts = (
-        ("text/plain; charset=utf-8", _explanation(facts, statuses)),
-        ("message/global-delivery-status" if utf8 else "message/delivery-status", _fields(facts, statuses)),
+        (b"text/plain; charset=utf-8", _explanation(facts, statuses).encode()),
+        # RFC 6533 §3: the plain type has no room for UTF-8 addresses.
+        (f"message/{'global-' if international else ''}delivery-status".encode(), _fields(facts, statuses).encode()),
+        (b"message/global-headers" if _is_utf8_only(returned) else b"text/rfc822-headers", returned),
     )
-    text = header + "".join(f"--{boundary}\r\nContent-Type: {kind}\r\n\r\n{body}\r\n" for kind, body in parts)
-    returned = header_block(original)[:_LARGEST_HEADER]
-    kind = b"message/global-headers" if utf8 else b"text/rfc822-headers"
-    closing = f"\r\n--{boundary}--\r\n".encode()
-    return (
-        text.encode("utf-8")
-        + b"--"
-        + boundary.encode()
-        + b"\r\nContent-Type: "
-        + kind
-        + b"\r\n\r\n"
-        + returned
-        + closing
-    )
+    separator = f"--{boundary}".encode()
+    body = b"".join(_part(separator, kind, content) for kind, content in parts)
+    return _header(facts, boundary).encode() + body + separator + b"--\r\n"
+
+
+def _part(separator: bytes, kind: bytes, content: bytes) -> bytes:
+    encoding = b"" if content.isascii() else b"Content-Transfer-Encoding: 8bit\r\n"
+    return separator + b"\r\nContent-Type: " + kind + b"\r\n" + encoding + b"\r\n" + content + b"\r\n"
+
+
+def _returned_header(original: bytes) -> bytes:
+    """The header block, cut after a whole line where it is too long."""
+    header = header_block(original)
+    if len(header) <= _LARGEST_HEADER:
+        return header
+    return header[: header.rfind(b"\r\n", 0, _LARGEST_HEADER) + 2]
+
+
+def _is_utf8_only(header: bytes) -> bool:
+    """Whether it is no ASCII but clean UTF-8; other octets have no type of their own."""
+    if header.isascii():
+        return False
+    try:
+        header.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _header(facts: NoticeFacts, boundary: str) -> str:
@@ -88,7 +105,7 @@ def _explanation(facts: NoticeFacts, statuses: Sequence[RecipientStatus]) -> str
         "",
     ]
     for status in statuses:
-        where = f" ({status.remote})" if status.remote else ""
+        where = f" ({printable(status.remote)})" if status.remote else ""
         lines += [f"<{status.address}>: {status.reason}", f"    {status.reply}{where}", ""]
     lines.append("The header of your message is attached. No further attempts will be made.")
     return "\r\n".join(lines) + "\r\n"
