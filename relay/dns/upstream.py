@@ -70,6 +70,9 @@ class Upstream:
             raise DnsTemporaryError(f"no answer for {_shown(name)} {rdtype} within {patience:g} s") from None
         except (dns.exception.DNSException, OSError, EOFError) as error:
             raise DnsTemporaryError(f"no answer for {_shown(name)} {rdtype}: {_reason(error)}") from error
+        if answer.response.flags & dns.flags.TC:  # even over TCP: the set is not whole
+            raise DnsTemporaryError(f"no answer for {_shown(name)} {rdtype}: it is truncated")
+        _prefer(resolver, answer)
         secure = self._secure(answer.response)
         if answer.rrset is None:
             return DnsAnswer((), ttl=_negative_ttl(answer.response), secure=secure)
@@ -98,7 +101,8 @@ class Upstream:
             if self._resolver is not None and modified == self._modified:
                 return
             resolver = dns.asyncresolver.Resolver(str(self._resolv_conf))
-        except (OSError, ValueError, dns.exception.DNSException):
+            resolver.nameservers = [_nameserver(str(server)) for server in resolver.nameservers]
+        except (OSError, ValueError, SettingsError, dns.exception.DNSException):
             return
         self._tune(resolver)
         self._resolver, self._modified = resolver, modified
@@ -132,6 +136,16 @@ def _nameserver(text: str) -> dns.nameserver.Do53Nameserver:
             f"dns.nameservers: {text!r} is no address of a name server; write '192.0.2.1', '192.0.2.1:53' or '[::1]:53'"
         )
     return dns.nameserver.Do53Nameserver(address, int(port))
+
+
+def _prefer(resolver: dns.asyncresolver.Resolver, answer: dns.resolver.Answer) -> None:
+    """Who answered is asked first from now on, so that a dead name server costs one question its patience, not all."""
+
+    def others(server: Any) -> bool:
+        return (server.address, server.port) != (answer.nameserver, answer.port)
+
+    if others(resolver.nameservers[0]):
+        resolver.nameservers = sorted(resolver.nameservers, key=others)
 
 
 def _wire_name(name: str) -> dns.name.Name | None:
