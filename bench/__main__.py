@@ -26,10 +26,9 @@ from bench.postfix import Postfix
 from bench.process import BenchError
 from bench.relay_server import RelayServer
 from bench.rounds import run_case
-from bench.table import render
+from bench.table import disturbance, render
 
 _QUICK: Final = 400
-_BUSY: Final = 0.5
 
 
 def main() -> int:
@@ -77,8 +76,6 @@ def _run(options: argparse.Namespace) -> int:
     work: Path = options.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
     machine = look(work)
-    if machine.load > _BUSY * machine.cores:
-        _say(f"warning: load {machine.load:.2f} before the start; figures of a busy machine compare badly")
     rounds: list[Round] = []
     with _systems(options, work) as systems:
         for case in options.cases:
@@ -120,7 +117,7 @@ def _report(
 ) -> str:
     head = [f"date        {_today()}", *machine.lines()]
     head += [f"{title:11} {version}" for title, version in versions.items()]
-    return "\n".join([*head, "", render(cases, titles, rounds)])
+    return "\n".join([*head, "", render(cases, titles, rounds), "", disturbance(rounds)])
 
 
 def _document(machine: Machine, versions: dict[str, str], cases: Sequence[Case], rounds: list[Round]) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from statistics import median
 @dataclass(frozen=True, slots=True)
 class Round:
     """One load on one system: `seconds` from the first connection to the last message in the sink, `cpu` seconds of
-    all processes of the system. `dot_ms`: quantiles of the wait for the 250 after the final dot, where known."""
+    all processes of the system. `others`: the share of the machine's CPU time that went to programs outside the bench.
+    `dot_ms`: quantiles of the wait for the 250 after the final dot, where known."""
 
     case: str
     system: str
@@ -22,6 +23,7 @@ class Round:
     messages: int
     seconds: float
     cpu: float
+    others: float = 0.0
     dot_ms: dict[str, float] = field(default_factory=dict)
 
     @property

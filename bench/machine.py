@@ -12,6 +12,7 @@ from statistics import median
 from typing import Final
 
 _SYNCS: Final = 50
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,15 @@ def filesystem(mountinfo: str, folder: Path) -> str:
         if folder.is_relative_to(point) and len(point.parts) >= best:
             best, found = len(point.parts), f"{kind[0]} on {kind[1]}"
     return found
+
+
+def busy_seconds(stat: str) -> float:
+    """CPU seconds the machine was not idle since it started, the hypervisor's share included (proc_stat(5))."""
+    for line in stat.splitlines():
+        if line.startswith("cpu "):
+            user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, line.split()[1:9])
+            return (user + nice + system + irq + softirq + steal) / _TICKS
+    return 0.0
 
 
 def _fsync(folder: Path) -> float:

@@ -50,14 +50,14 @@ class Child:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def wait_for_port(self, port: int, timeout: float = 20.0) -> None:
+    def wait_for_port(self, port: int, timeout: float = 20.0, patience: float = 2.0) -> None:
         """Return once somebody on the port greets: a bound port alone may have nobody behind it yet."""
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             if not self.alive():
                 raise BenchError(f"{self.name} ended with code {self._process.returncode}; see {self.log}")
             try:
-                with socket.create_connection((HOST, port), timeout=2) as client:
+                with socket.create_connection((HOST, port), timeout=patience) as client:
                     if client.recv(4).startswith(b"220"):
                         client.sendall(b"QUIT\r\n")
                         return

@@ -6,8 +6,10 @@ In: running systems. Out: Round values. Raises BenchError at the first lost, dou
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +17,7 @@ from bench.cases import Case
 from bench.feed import System, feed
 from bench.figures import Round
 from bench.ledger import count_problems, ledger_problems
+from bench.machine import busy_seconds
 from bench.process import BenchError
 
 # After the last message has arrived: its result is written, its queue file removed, and a doubled one would come.
@@ -56,13 +59,44 @@ def _warm_up(case: Case, system: System, folder: Path) -> None:
 
 
 def _timed(case: Case, system: System, number: int, folder: Path) -> Round:
-    before, wanted = system.cpu_seconds(), (number + 1) * case.messages
+    before, wanted = _look(system), (number + 1) * case.messages
     fed = feed(case, system, case.messages, folder)
     ended = system.sink.wait_until(wanted)
     time.sleep(_SETTLE)
     _demand(count_problems(system.sink.count() - number * case.messages, case.messages), case, system)
-    cpu = system.cpu_seconds() - before
-    return Round(case.name, system.name, number, case.messages, ended - fed.began, cpu, fed.dot_ms)
+    after = _look(system)
+    return Round(
+        case=case.name,
+        system=system.name,
+        number=number,
+        messages=case.messages,
+        seconds=ended - fed.began,
+        cpu=after.system - before.system,
+        others=others(before, after, len(os.sched_getaffinity(0))),
+        dot_ms=fed.dot_ms,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """CPU seconds used so far: of the whole machine, of the system under test, of all that belongs to the bench."""
+
+    at: float
+    machine: float
+    system: float
+    bench: float
+
+
+def _look(system: System) -> Usage:
+    mine = system.cpu_seconds()
+    ends = system.sink.cpu_seconds() + sum(os.times()[:4])
+    return Usage(time.monotonic(), busy_seconds(Path("/proc/stat").read_text()), mine, mine + ends)
+
+
+def others(before: Usage, after: Usage, cores: int) -> float:
+    """The share of the machine that went to programs outside the bench; never negative, whatever ticks round to."""
+    elsewhere = (after.machine - before.machine) - (after.bench - before.bench)
+    return max(0.0, elsewhere / ((after.at - before.at) * cores))
 
 
 def _demand(problems: list[str], case: Case, system: System) -> None:

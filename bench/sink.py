@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.ledger import Ledger, read
-from bench.process import HOST, Child, needed
+from bench.process import HOST, Child, cpu_seconds, needed
 
 _PATIENCE: Final = 60.0
 
@@ -55,6 +55,9 @@ class Sink:
             self._child.stop()
             os.close(self._counter)
             self._child = None
+
+    def cpu_seconds(self) -> float:
+        return cpu_seconds(self._child.pid) if self._child else 0.0
 
     def count(self) -> int:
         """Messages received since the start: the last figure smtp-sink has printed."""

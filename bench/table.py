@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from bench.cases import Case
-from bench.figures import Round, Spread, Summary, ratio, summary
+from bench.figures import Round, Spread, Summary, ratio, spread, summary
 
-_HEAD = ("case", "system", "msg/s", "(range)", "CPU s/1,000", "final dot p50/p99 ms")
+QUIET: Final = 0.1
+_HEAD: Final = ("case", "system", "msg/s", "(range)", "CPU s/1,000", "final dot p50/p99 ms")
 
 
 def render(cases: Sequence[Case], titles: Mapping[str, str], rounds: Sequence[Round]) -> str:
@@ -23,6 +25,15 @@ def render(cases: Sequence[Case], titles: Mapping[str, str], rounds: Sequence[Ro
         rows += _ratio_rows(rounds, case)
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     return "\n".join(_line(row, widths) for row in rows)
+
+
+def disturbance(rounds: Sequence[Round]) -> str:
+    """One line on what else ran; a warning where it was so much that rates cannot be relied on."""
+    shares = spread(one.others for one in rounds)
+    text = f"Other programs took {shares.median:.0%} of the CPU in the median round, {shares.high:.0%} in the worst."
+    if shares.high <= QUIET:
+        return text
+    return f"{text}\nThe machine was busy: do not quote these rates; repeat on a quiet one."
 
 
 def _cells(found: Summary) -> tuple[str, str, str, str]:
