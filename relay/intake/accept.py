@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from relay.intake import stamp
+from relay.intake.author import authors
 from relay.mail.envelope import Envelope
 from relay.mail.errors import StoreError
-from relay.mail.message import HeaderField, addresses_in, header_block, header_fields
+from relay.mail.message import HeaderField, header_block, header_fields
 from relay.mail.reply import Reply, printable, reply
 from relay.mail.session import Login, Session
 from relay.ports import Clock, NewMessage, QueuedMessage, SpfResult, Spool
@@ -21,6 +22,7 @@ from relay.settings import LimitSettings
 _TOO_BIG = reply(552, "5.3.4", "Message is larger than the SIZE this server announces")
 _HEADER_TOO_BIG = reply(552, "5.3.4", "Message header is too large")
 _BARE_LINE_END = reply(554, "5.6.0", "Bare CR or LF in the message; lines must end with CRLF")
+_NUL = reply(554, "5.6.0", "NUL octet in the message; encode binary parts as base64")
 _LOOP = reply(554, "5.4.6", "Too many Received fields: this message is in a loop")
 _SPOOL_FAILED = reply(451, "4.3.0", "Message could not be stored, try again later")
 _NO_SPACE = reply(452, "4.3.1", "Insufficient system storage, try again later")
@@ -69,9 +71,16 @@ class Accept:
         """Why no message can be taken now (a 4xx), or None."""
         if self._health.full():
             return _NO_SPACE
-        if self._in_flight > self._limits.memory:
+        if self._in_flight >= self._limits.memory:
             return _NO_MEMORY
         return None
+
+    def hold(self, octets: int) -> bool:
+        """Count octets a door is still receiving, up or down; False, and not counted, beyond the budget."""
+        if octets > 0 and self._in_flight + octets > self._limits.memory:
+            return False
+        self._in_flight += octets
+        return True
 
     async def accept(
         self,
@@ -111,6 +120,9 @@ class Accept:
             return _TOO_BIG
         if len(header) > self._limits.header_size:
             return _HEADER_TOO_BIG
+        if b"\0" in content:
+            # RFC 2045 §2.7 and §2.8: in neither 7bit nor 8bit data.
+            return _NUL
         fields = list(header_fields(header))
         if sum(field.name == "received" for field in fields) > self._limits.received:
             return _LOOP
@@ -149,10 +161,10 @@ def _from_right(login: Login, fields: list[HeaderField]) -> Reply | None:
     for field in fields:
         if field.name != "from":
             continue
-        addresses = addresses_in(field.text)
-        for address in addresses or [field.text]:
+        for address in authors(field.text) or [field.text]:
             if not login.rights.allow(address):
-                text = f"{login.username} may send as {login.rights}, not with From: {address}; ask for the right to it"
+                shown = printable(address, 320)
+                text = f"{login.username} has no right to From: {shown}; it may send as {login.rights}"
                 return reply(550, "5.7.60", printable(text))
     return None
 

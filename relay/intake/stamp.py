@@ -18,11 +18,12 @@ from relay.mail.session import Session
 _COMMENT_SPECIALS: Final = re.compile(r"[()\\]")
 
 
-def protocol_word(session: Session) -> str:
-    """RFC 3848: SMTP, ESMTP, ESMTPS, ESMTPA or ESMTPSA."""
+def protocol_word(session: Session, *, smtputf8: bool = False) -> str:
+    """RFC 3848: SMTP, ESMTP, ESMTPS, ESMTPA or ESMTPSA; UTF8SMTP... where SMTPUTF8 was asked for (RFC 6531 §4.3)."""
     if session.protocol != "ESMTP":
         return session.protocol
-    return "ESMTP" + ("S" if session.tls else "") + ("A" if session.login else "")
+    word = "UTF8SMTP" if smtputf8 else "ESMTP"
+    return word + ("S" if session.tls else "") + ("A" if session.login else "")
 
 
 def received(session: Session, envelope: Envelope, message_id: str, hostname: str, at: float) -> bytes:
@@ -34,7 +35,8 @@ def received(session: Session, envelope: Envelope, message_id: str, hostname: st
     if session.login is not None:
         lines.append(f"(authenticated as {_comment(session.login.username)})")
     target = f" for <{envelope.recipients[0].address}>" if len(envelope.recipients) == 1 else ""
-    lines.append(f"by {hostname} (Sendrelay) with {protocol_word(session)} id {message_id}{target};")
+    word = protocol_word(session, smtputf8=envelope.smtputf8)
+    lines.append(f"by {hostname} (Sendrelay) with {word} id {message_id}{target};")
     lines.append(date_time(at))
     return ("\r\n\t".join(lines) + "\r\n").encode("utf-8")
 

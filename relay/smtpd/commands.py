@@ -42,7 +42,7 @@ def parse_mail(argument: bytes) -> MailCommand:
     path, parameters = _split(argument, "FROM:", "MAIL FROM:<address>")
     size, body_8bit, smtputf8 = 0, False, False
     for name, value in parameters:
-        if name == "SIZE" and value.isdecimal() and len(value) <= 20:
+        if name == "SIZE" and value.isascii() and value.isdecimal() and len(value) <= 20:
             size = int(value)
         elif name == "BODY" and value.upper() in ("7BIT", "8BITMIME"):
             body_8bit = value.upper() == "8BITMIME"
@@ -73,7 +73,7 @@ def _split(argument: bytes, keyword: str, usage: str) -> tuple[str, list[tuple[s
     if match is None:
         raise CommandError(reply(501, "5.5.4", f"Syntax: {usage} with the address in angle brackets"))
     parameters = []
-    for word in (match[2] or "").split():
+    for word in filter(None, (match[2] or "").split(" ")):
         parsed = _PARAMETER.match(word)
         if parsed is None:
             raise CommandError(reply(501, "5.5.4", "Malformed parameter"))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Final, Protocol
 
+from relay.mail.address import to_ascii_domain
 from relay.mail.envelope import Envelope
-from relay.mail.errors import AuthBusyError
+from relay.mail.errors import AddressSyntaxError, AuthBusyError, SettingsError
 from relay.mail.reply import Reply, printable, reply
 from relay.mail.session import Login, Session
 from relay.ports import Authenticator, SpfCheck, SpfResult
@@ -21,7 +23,10 @@ _AUTH_FAILED = reply(535, "5.7.8", "Authentication credentials invalid")
 _AUTH_BUSY = reply(454, "4.7.0", "Too many authentications at the moment, try again later")
 _AUTHZID = reply(535, "5.7.8", "Acting as another user is not supported; leave the authorization identity empty")
 _RELAYING_DENIED = reply(550, "5.7.1", "Relaying denied: authenticate, or send to a domain of this host")
+_ROUTED = reply(550, "5.7.1", "Relaying denied: the local part names another host")
 _INTERNAL = reply(451, "4.3.0", "Internal error, try again later")
+
+_ROUTE_SIGNS: Final = re.compile(r"[@%!]")
 
 
 class Intake(Protocol):
@@ -31,13 +36,17 @@ class Intake(Protocol):
         """A 4xx while nothing can be taken (disk full, memory budget), else None."""
         ...
 
+    def hold(self, octets: int) -> bool:
+        """Count octets of message data in memory, up or down; False, and not counted, beyond the budget."""
+        ...
+
     async def accept(
         self, session: Session, envelope: Envelope, content: bytes, *, fix_line_ends: bool, spf: SpfResult | None
     ) -> Reply: ...
 
 
 class Handler:
-    """Hooks of one listener (see `dialogue.Hooks`); holds no state of a session."""
+    """Hooks of one listener (see `hooks.Hooks`); holds no state of a session."""
 
     def __init__(
         self,
@@ -50,26 +59,34 @@ class Handler:
     ) -> None:
         self._listener = listener
         self._inbound = inbound
-        self._inbound_domains = frozenset(domain.lower() for domain in inbound.domains)
+        self._inbound_domains = frozenset(map(_inbound_domain, inbound.domains))
         self._intake = intake
+        self.hold = intake.hold
         self._authenticator = authenticator
         self._spf = spf
         self._on_bug = on_bug
 
     def mail(self, session: Session, transaction: MailTransaction) -> Reply | Awaitable[Reply]:
-        """Is the client known, and is this sender among its rights?"""
+        """Is the client known, can mail be taken, and is this sender among the client's rights?"""
+        if session.login is None and self._listener.role == "submission":
+            return _AUTH_REQUIRED
+        refusal = self._intake.refusal()
+        if refusal is not None:
+            return refusal
         if session.login is not None:
             return self._sender_right(session.login, transaction.reverse_path)
-        if self._listener.role == "submission":
-            return _AUTH_REQUIRED
         if self._inbound.spf == "off":
             return _SENDER_OK
         return self._guarded(self._check_spf(session, transaction))
 
     def rcpt(self, session: Session, transaction: MailTransaction, address: str) -> Reply | Awaitable[Reply]:
-        if session.login is not None or address.rpartition("@")[2] in self._inbound_domains:
+        if session.login is not None:
             return _RECIPIENT_OK
-        return _RELAYING_DENIED
+        local, _, domain = address.rpartition("@")
+        if to_ascii_domain(domain) not in self._inbound_domains:
+            return _RELAYING_DENIED
+        # `user%other.example@ours` asks the next hop to relay, and that hop trusts us.
+        return _ROUTED if _ROUTE_SIGNS.search(local) else _RECIPIENT_OK
 
     def data(self, session: Session, transaction: MailTransaction) -> Reply | None:
         return self._intake.refusal()
@@ -94,7 +111,7 @@ class Handler:
     def _sender_right(self, login: Login, sender: str | None) -> Reply:
         if sender is None or login.rights.allow(sender):
             return _SENDER_OK
-        text = f"{login.username} may send as {login.rights}, not as {sender}; ask for the right to that sender"
+        text = f"{login.username} has no right to the sender {sender}; it may send as {login.rights}"
         return reply(550, "5.7.1", printable(text))
 
     async def _check_spf(self, session: Session, transaction: MailTransaction) -> Reply:
@@ -115,3 +132,10 @@ class Handler:
         except Exception as error:
             self._on_bug(error)
             return _INTERNAL
+
+
+def _inbound_domain(domain: str) -> str:
+    try:
+        return to_ascii_domain(domain)
+    except AddressSyntaxError as error:
+        raise SettingsError(f"inbound.domains: {domain!r} is no domain ({error}); correct or remove it") from error

@@ -16,7 +16,7 @@ from typing import Final
 
 from relay.mail.errors import OperatorError, SettingsError
 from relay.settings import LimitSettings, ListenerSettings, Settings
-from relay.smtpd.dialogue import Hooks
+from relay.smtpd.hooks import Hooks
 from relay.smtpd.protocol import Observer, Port, RelaySMTP
 
 _SWEEP_SECONDS: Final = 1.0
@@ -59,11 +59,11 @@ def server_tls_context(settings: Settings) -> ssl.SSLContext:
     # TLS 1.2 without forward secrecy or authenticated encryption is not worth keeping.
     context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM")
     try:
-        context.load_cert_chain(certificate, key)
+        # Without a password of ours OpenSSL would ask for that of an encrypted key on the terminal.
+        context.load_cert_chain(certificate, key, password="")
     except FileNotFoundError as error:
-        raise SettingsError(
-            f"tls.certificate: {error.filename or certificate} is missing; `relay init` makes one"
-        ) from error
+        missing = next((path for path in (certificate, key) if not path.exists()), certificate)
+        raise SettingsError(f"tls: {missing} is missing; `relay init` makes certificate and key") from error
     except (OSError, ssl.SSLError) as error:
         raise SettingsError(f"tls.certificate: cannot use {certificate} with {key}: {error}") from error
     return context
@@ -109,12 +109,11 @@ class Listeners:
             draining=lambda: self._draining,
         )
         loop = asyncio.get_running_loop()
-        context = self._tls_context() if settings.tls == "implicit" else None
-        handshake = 30.0 if context else None
+        if settings.tls != "none":
+            self._tls_context()  # a certificate that cannot be used stops the start, not the first client
         for listening in sockets:
-            factory = functools.partial(RelaySMTP, port)
-            server = await loop.create_server(factory, sock=listening, ssl=context, ssl_handshake_timeout=handshake)
-            self._servers.append(server)
+            # Implicit TLS too starts in the protocol: there handshakes count as sessions and see a new certificate.
+            self._servers.append(await loop.create_server(functools.partial(RelaySMTP, port), sock=listening))
         if self._sweeper is None:
             self._sweep()
 

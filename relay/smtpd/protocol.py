@@ -19,12 +19,17 @@ from aiosmtpd.smtp import Session as AiosmtpdSession
 from relay.mail.reply import Reply, reply
 from relay.mail.session import Login, Session, TlsFacts
 from relay.settings import LimitSettings, ListenerSettings
-from relay.smtpd.dialogue import Dialogue, Hooks, StartTls, Work
+from relay.smtpd.dialogue import OUTPUT, Dialogue
+from relay.smtpd.hooks import Hooks, StartTls, Work
 
-_PIPELINE_AHEAD: Final = 262_144
+_PIPELINE_AHEAD: Final = 65_536
+_WRITE_BUFFER: Final = 65_536
+_WORK_SECONDS: Final = 600.0  # RFC 5321 §4.5.3.2.6: no client waits longer for an answer
+_LAST_WORDS_SECONDS: Final = 10.0
 _TIMED_OUT = reply(421, "4.4.2", "Timeout, closing")
 _DRAINING = reply(421, "4.3.2", "Server is going down, try again")
 _FULL = reply(421, "4.3.2", "Too many connections, try again later")
+_BROKEN = reply(421, "4.3.0", "Internal error, try again later")
 _HANDSHAKE_SECONDS: Final = 30.0
 
 
@@ -80,23 +85,28 @@ class RelaySMTP(SMTP):
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
-        transport.set_write_buffer_limits(high=65_536)
+        transport.set_write_buffer_limits(high=_WRITE_BUFFER)
         peer = transport.get_extra_info("peername") or ("local", 0)
         if isinstance(peer, str | bytes):
             peer = ("local", 0)
         self.session.peer = str(peer[0])
         port = self._port
-        tls = tls_facts(transport)
-        session = Session(str(peer[0]), int(peer[1]), "", "SMTP", port.settings.name, tls)
+        session = Session(str(peer[0]), int(peer[1]), "", "SMTP", port.settings.name)
         self.dialogue = Dialogue(port.hooks, port.settings, port.limits, port.hostname, session)
         self._end = self.loop.time() + port.limits.session_timeout
         crowded = len(port.sessions) >= port.limits.connections
         port.sessions.add(self)
         port.observer.session_opened(session)
-        if tls is not None:
-            port.observer.tls_started(session, tls)
+        implicit = port.settings.tls == "implicit"
         if crowded or port.draining():
-            self.dialogue.hang_up(_FULL if crowded else _DRAINING)
+            if implicit:
+                # Inside TLS nobody listens yet.
+                self.dialogue.closing = True
+            else:
+                self.dialogue.hang_up(_FULL if crowded else _DRAINING)
+        elif implicit:
+            self._start(StartTls())
+            return
         else:
             self.dialogue.greet()
         self._flush()
@@ -117,6 +127,7 @@ class RelaySMTP(SMTP):
 
     def connection_lost(self, error: Exception | None) -> None:
         port = self._port
+        self.dialogue.lost()
         if self in port.sessions:
             port.sessions.discard(self)
             port.observer.session_closed(self.dialogue.session)
@@ -124,43 +135,71 @@ class RelaySMTP(SMTP):
     def pause_writing(self) -> None:
         # A client that does not read its replies gets no more of them to read.
         self._unread = True
-        self.transport.pause_reading()
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
 
     def resume_writing(self) -> None:
         self._unread = False
-        if self._task is None:
-            self.transport.resume_reading()
+        if self._task is not None or self.transport.is_closing():
+            return
+        try:
+            self.dialogue.go_on()
+            self._flush()
+            self._read_on()
+        except Exception as error:
+            self._broken(error)
 
     # --- driving the dialogue ------------------------------------------------------------------------------
 
     def _flush(self) -> None:
         dialogue, transport = self.dialogue, self.transport
-        output = dialogue.take_output()
-        if output:
-            transport.write(output)
+        answered = self._write_output()
         if dialogue.rejections:
             for answer in dialogue.rejections:
                 self._port.observer.rejected(dialogue.session, answer)
             dialogue.rejections.clear()
         if dialogue.closing:
             transport.close()
-            self._extend(10.0)
-        elif dialogue.waiting is not None and self._task is None:
-            self._start(dialogue.waiting)
-        elif self._eof and self._task is None:
-            transport.close()
-        else:
-            limits = self._port.limits
-            self._extend(limits.data_timeout if dialogue.in_data else limits.command_timeout)
-            if self._task is not None and dialogue.buffered > _PIPELINE_AHEAD:
+            self._extend(_LAST_WORDS_SECONDS)
+        elif self._task is not None:
+            if dialogue.buffered > _PIPELINE_AHEAD:
                 transport.pause_reading()
+        elif dialogue.waiting is not None:
+            self._start(dialogue.waiting)
+        elif self._eof:
+            transport.close()
+        elif dialogue.in_data:
+            self._extend(self._port.limits.data_timeout)
+        elif answered:
+            # The time for a command runs from the last answer: octets that trickle in win none.
+            self._extend(self._port.limits.command_timeout)
+
+    def _write_output(self) -> bool:
+        """Send the replies, and those of the commands that had to wait for the room; True when there were any."""
+        dialogue = self.dialogue
+        output = dialogue.take_output()
+        answered = bool(output)
+        while output:
+            self.transport.write(output)
+            if len(output) >= OUTPUT and not self._unread:
+                dialogue.go_on()
+            output = dialogue.take_output()
+        return answered
+
+    def _read_on(self) -> None:
+        if not (self._unread or self._eof or self._task is not None or self.transport.is_closing()):
+            self.transport.resume_reading()
 
     def _extend(self, seconds: float) -> None:
         self.deadline = min(self.loop.time() + seconds, self._end)
 
     def _start(self, work: Work | StartTls) -> None:
-        # While we work the client waits for us, so only the end of the session limits it.
-        self.deadline = self._end
+        # While we work the client waits for us: its own time does not run.
+        self.deadline = self.loop.time() + _WORK_SECONDS
+        if isinstance(work, StartTls):
+            self._upgrading = True
+            # What comes now belongs to the handshake and is left for it.
+            self.transport.pause_reading()
         self._task = self.loop.create_task(self._work(work))
         self._port.tasks.add(self._task)
 
@@ -169,16 +208,16 @@ class RelaySMTP(SMTP):
         try:
             if isinstance(work, StartTls):
                 await self._upgrade()
+                self._task = None
             else:
                 result = await work.awaitable
                 self._report(work, result)
                 self._task = None
+                if self.transport.is_closing():
+                    return
                 self.dialogue.resume(result)
-            self._task = None
-            if not self.transport.is_closing():
-                if not self._unread:
-                    self.transport.resume_reading()
-                self._flush()
+            self._flush()
+            self._read_on()
         except OSError:  # ssl.SSLError and TimeoutError among them: the handshake failed
             self.transport.abort()
         except Exception as error:
@@ -192,8 +231,7 @@ class RelaySMTP(SMTP):
             self._port.observer.authenticated(self.dialogue.session, result if isinstance(result, Login) else None)
 
     async def _upgrade(self) -> None:
-        """RFC 3207 §4: handshake, then a session that knows nothing but its TLS facts."""
-        self._upgrading = True
+        """RFC 3207 §4, RFC 8314 §3: handshake, then a session that knows nothing but its TLS facts."""
         transport = await self.loop.start_tls(
             self.transport,
             self,
@@ -204,18 +242,24 @@ class RelaySMTP(SMTP):
         if transport is None:
             raise ConnectionResetError("peer left during the handshake")
         self.transport = transport
+        transport.set_write_buffer_limits(high=_WRITE_BUFFER)
         facts = tls_facts(transport)
-        assert facts is not None
+        if facts is None:
+            raise ConnectionResetError("peer left after the handshake")
         self.dialogue.tls_started(facts)
         self._upgrading = False
+        self._extend(self._port.limits.command_timeout)
         self._port.observer.tls_started(self.dialogue.session, facts)
+        if self._port.settings.tls == "implicit":
+            self.dialogue.greet()
 
     def _broken(self, error: Exception) -> None:
         """A bug of ours costs this session, never the process, and is always temporary for the client."""
         self._port.observer.bug(error)
-        self.transport.write(reply(421, "4.3.0", "Internal error, try again later").wire)
-        self.transport.close()
-        self._extend(10.0)
+        if not self.transport.is_closing():
+            self.transport.write(_BROKEN.wire)
+            self.transport.close()
+            self._extend(_LAST_WORDS_SECONDS)
 
     # --- called by the listener ----------------------------------------------------------------------------
 
@@ -230,7 +274,7 @@ class RelaySMTP(SMTP):
 
     def drain(self) -> None:
         """Say 421 at the next command boundary."""
-        if self.dialogue.idle and not self.transport.is_closing():
+        if self._task is None and self.dialogue.idle and not self.transport.is_closing():
             self._hang_up(_DRAINING)
 
     def _hang_up(self, answer: Reply) -> None:

@@ -1,7 +1,8 @@
 """AUTH PLAIN and LOGIN as small exchanges without I/O.
 
 A mechanism is a generator: it yields challenges (bytes before base64) and returns Credentials; what it
-receives are decoded responses. Source: RFC 4954, RFC 4616 (PLAIN), draft-murchison-sasl-login (LOGIN).
+receives are decoded responses. An Exchange runs one over lines. Raises SaslError for a response that
+makes no sense. Source: RFC 4954, RFC 4616 (PLAIN), draft-murchison-sasl-login (LOGIN).
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import base64
 import binascii
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from typing import Final
 
-Exchange = Generator[bytes, bytes, "Credentials"]
+Steps = Generator[bytes, bytes, "Credentials"]
 
 
 class SaslError(Exception):
@@ -47,7 +49,7 @@ def _text(value: bytes) -> str:
         raise SaslError("Response is not UTF-8") from None
 
 
-def plain() -> Exchange:
+def plain() -> Steps:
     """RFC 4616: authzid NUL authcid NUL passwd."""
     response = yield b""
     parts = response.split(b"\0")
@@ -57,7 +59,7 @@ def plain() -> Exchange:
     return Credentials(username, password, authorize_as)
 
 
-def login() -> Exchange:
+def login() -> Steps:
     """Two prompts, in the words old clients compare against."""
     username = _text((yield b"Username:"))
     password = _text((yield b"Password:"))
@@ -66,4 +68,25 @@ def login() -> Exchange:
     return Credentials(username, password)
 
 
-MECHANISMS: dict[str, Callable[[], Exchange]] = {"PLAIN": plain, "LOGIN": login}
+MECHANISMS: Final[dict[str, Callable[[], Steps]]] = {"PLAIN": plain, "LOGIN": login}
+
+
+class Exchange:
+    """One run of a mechanism. A step answers the next challenge line or, at the end, the Credentials."""
+
+    def __init__(self, mechanism: str) -> None:
+        self.mechanism = mechanism
+        self._steps = MECHANISMS[mechanism]()
+
+    def begin(self, initial: bytes) -> bytes | Credentials:
+        """`initial` is the initial response (RFC 4954 §4), empty where the client sent none."""
+        challenge = next(self._steps)
+        return self.respond(initial) if initial else base64.b64encode(challenge)
+
+    def respond(self, line: bytes) -> bytes | Credentials:
+        """Raises SaslError; then the exchange is over."""
+        try:
+            return base64.b64encode(self._steps.send(decode_response(line)))
+        except StopIteration as done:
+            credentials: Credentials = done.value
+            return credentials

@@ -1,0 +1,47 @@
+"""What the dialogue asks for: Hooks, answered by the handler, and Work, done by the driver that owns the socket."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from relay.mail.reply import Reply
+from relay.mail.session import Login, Session
+from relay.smtpd.sasl import Credentials
+from relay.smtpd.transaction import MailTransaction
+
+Answer = Reply | Awaitable[Reply]
+
+
+class StartTls:
+    """Work for the driver: do the handshake, then call `tls_started`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Something that takes time; its result goes to `resume`."""
+
+    awaitable: Awaitable[Reply | Login]
+    then: Callable[[Reply | Login], None]
+    authentication: bool = False
+
+
+class Hooks(Protocol):
+    """Who may do what. An answer is a Reply at once, or an awaitable that never raises."""
+
+    def mail(self, session: Session, transaction: MailTransaction) -> Answer: ...
+
+    def rcpt(self, session: Session, transaction: MailTransaction, address: str) -> Answer: ...
+
+    def data(self, session: Session, transaction: MailTransaction) -> Reply | None:
+        """None to go on with 354."""
+        ...
+
+    def hold(self, octets: int) -> bool:
+        """Count message data being received, up or down; False, and not counted, when it would be too much."""
+        ...
+
+    def message(self, session: Session, transaction: MailTransaction, content: bytes) -> Answer: ...
+
+    def authenticate(self, session: Session, mechanism: str, credentials: Credentials) -> Awaitable[Reply | Login]: ...

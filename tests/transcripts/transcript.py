@@ -1,0 +1,273 @@
+"""Reads and plays a transcript: an SMTP session written down as an RFC prints one.
+
+    # why                     a comment
+    ! listener tls=none       settings of the session: listener, limits, inbound, spf, session, disk, together
+    C: text                   a line of the client, CRLF is added; `C- text` is the same without it
+    S: text                   a line of the server
+    -- TLS --                 the handshake after STARTTLS
+    -- drain --               the server is told to stop
+    -- closed --              the server closes the connection
+    A: <from> <to> <to>       a message is accepted, with this envelope;
+    A| text                   and these lines of content
+
+`\\r \\n \\0 \\xHH \\\\` are octets. `<base64 text>` is its encoding, `<1000 text>` repeats. Consecutive `C` lines are
+sent in one piece, or as `cut` says; the replies must be the same.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from relay.intake.accept import Accept
+from relay.mail.reply import reply
+from relay.mail.session import Login, SenderRights, Session, TlsFacts
+from relay.ports import NewMessage, QueuedMessage, SpfResult
+from relay.settings import InboundSettings, LimitSettings, ListenerSettings
+from relay.smtpd.dialogue import Dialogue
+from relay.smtpd.handler import Handler
+from relay.smtpd.hooks import StartTls
+
+TLS = TlsFacts("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256)
+USERS = {
+    "alice": SenderRights(),
+    "app": SenderRights(addresses=("boss@other.example",), domains=("acme.example",)),
+}
+_ESCAPE = re.compile(rb"\\(r|n|0|\\|x[0-9a-f]{2})")
+_HELPER = re.compile(rb"<(base64|\d+) ([^<>]*)>")
+
+Cut = Callable[[bytes], Iterator[bytes]]
+
+
+@dataclass
+class Transcript:
+    """Settings by section, and the steps: (kind, octets) with kind `C`, `S`, `A` or `--`."""
+
+    settings: dict[str, dict[str, str]] = field(default_factory=dict)
+    steps: list[tuple[str, bytes]] = field(default_factory=list)
+
+    @property
+    def together(self) -> bool:
+        return "together" in self.settings
+
+    @classmethod
+    def read(cls, path: Path) -> Transcript:
+        transcript = cls()
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if line and not line.startswith("#"):
+                transcript._take(line, f"{path.name}:{number}")
+        return transcript
+
+    def _take(self, line: str, where: str) -> None:
+        if line.startswith("! "):
+            section, *pairs = line[2:].split()
+            self.settings.setdefault(section, {}).update(pair.split("=", 1) for pair in pairs)
+            return
+        mark, text = line[:2], _octets(line[3:])
+        if mark in ("C:", "C-"):
+            self._add("C", text + (b"\r\n" if mark == "C:" else b""))
+        elif mark == "S:":
+            self._add("S", text + b"\r\n")
+        elif mark == "A:":
+            self.steps.append(("A", text))
+        elif mark == "A|":
+            kind, before = self.steps[-1]
+            self.steps[-1] = (kind, before + b"\n" + text)
+        elif mark == "--":
+            self.steps.append(("--", line.strip("- ").encode()))
+        else:
+            raise ValueError(f"{where}: cannot read {line!r}")
+
+    def _add(self, kind: str, octets: bytes) -> None:
+        if self.steps and self.steps[-1][0] == kind:
+            octets = self.steps.pop()[1] + octets
+        self.steps.append((kind, octets))
+
+
+def _octets(text: str) -> bytes:
+    def escape(match: re.Match[bytes]) -> bytes:
+        name = match[1]
+        return bytes.fromhex(name[1:].decode()) if name[:1] == b"x" else {
+            b"r": b"\r", b"n": b"\n", b"0": b"\0", b"\\": b"\\"
+        }[name]  # fmt: skip
+
+    def helper(match: re.Match[bytes]) -> bytes:
+        return base64.b64encode(match[2]) if match[1] == b"base64" else match[2] * int(match[1])
+
+    return _HELPER.sub(helper, _ESCAPE.sub(escape, text.encode()))
+
+
+class FixedClock:
+    """Always the same second."""
+
+    def now(self) -> float:
+        return 1_800_000_000.0
+
+    def monotonic(self) -> float:
+        return 1000.0
+
+
+class MemorySpool:
+    """Keeps what it is given; ids count from 1."""
+
+    def __init__(self) -> None:
+        self.stored: list[NewMessage] = []
+
+    def new_id(self) -> str:
+        return f"id{len(self.stored) + 1}"
+
+    async def enqueue(self, message: NewMessage) -> QueuedMessage:
+        self.stored.append(message)
+        return QueuedMessage(message.id, "", "", message.envelope, len(message.content), 0.0, (), ())
+
+
+class Recorder(Accept):
+    """The real gate over a spool in memory; remembers what came in."""
+
+    def __init__(self, limits: LimitSettings, *, disk_full: bool) -> None:
+        self.spool = MemorySpool()
+        self._disk_full = disk_full
+        super().__init__(
+            self.spool, limits, "mx.example", FixedClock(), self, self, lambda message: None, lambda *facts: b""
+        )  # type: ignore[arg-type]
+
+    def full(self) -> bool:
+        return self._disk_full
+
+    def accepted(self, *facts: object) -> None: ...
+
+    def store_failed(self, error: object) -> None: ...
+
+    def accepted_lines(self) -> bytes:
+        """The next message as an `A` step."""
+        message = self.spool.stored.pop(0)
+        envelope = message.envelope
+        addresses = [envelope.reverse_path or "", *(recipient.address for recipient in envelope.recipients)]
+        return " ".join(f"<{address}>" for address in addresses).encode() + b"\n" + message.content
+
+
+class _Spf:
+    def __init__(self, result: Any) -> None:
+        self._result = result
+
+    async def check(self, ip: str, helo: str, reverse_path: str | None) -> SpfResult:
+        return SpfResult(self._result, f"{ip} is not allowed")
+
+
+class _Authenticator:
+    async def verify(self, username: str, password: str) -> Login | None:
+        rights = USERS.get(username)
+        return Login("acme", username, rights) if rights is not None and password == "secret" else None
+
+
+def finish(work: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a coroutine that has nothing to wait for."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("it waits")
+
+
+def fail(error: Exception) -> None:
+    raise AssertionError("a bug was reported") from error
+
+
+class Player:
+    """A session with everything real but the socket, the password file and the disk."""
+
+    def __init__(self, settings: dict[str, dict[str, str]]) -> None:
+        def section(name: str) -> dict[str, Any]:
+            return dict(settings.get(name, {}))
+
+        listener = ListenerSettings(
+            **{"name": "test", "address": "127.0.0.1", "port": 0, "tls": "none", **section("listener")}
+        )
+        inbound = section("inbound")
+        if "domains" in inbound:
+            inbound["domains"] = inbound["domains"].split(",")
+        limits = LimitSettings(**section("limits"))
+        self.intake = Recorder(limits, disk_full="disk" in settings)
+        spf = _Spf(section("spf").get("result", "none"))
+        handler = Handler(
+            listener, InboundSettings(**{"spf": "off", **inbound}), self.intake, _Authenticator(), spf, fail
+        )
+        facts = Session("192.0.2.1", 4000, "", "SMTP", "test", TLS if listener.tls == "implicit" else None)
+        if "as" in section("session"):
+            user = section("session")["as"]
+            facts = replace(facts, login=Login("acme", user, USERS[user]))
+        self.dialogue = Dialogue(handler, listener, limits, "mx.example", facts)
+        self.dialogue.greet()
+        self.writes: list[bytes] = []
+
+    def send(self, octets: bytes) -> None:
+        """What a driver does with octets from the socket, work that takes time included."""
+        self.dialogue.receive(octets)
+        self.settle()
+
+    def settle(self) -> None:
+        dialogue = self.dialogue
+        while True:
+            self.writes.append(dialogue.take_output())
+            if dialogue.waiting is not None and not isinstance(dialogue.waiting, StartTls):
+                dialogue.resume(finish(dialogue.waiting.awaitable))  # type: ignore[arg-type]
+            elif self.writes[-1]:
+                dialogue.go_on()
+            else:
+                return
+
+    def replies(self) -> bytes:
+        """Everything said since the last call."""
+        said = b"".join(self.writes)
+        self.writes.clear()
+        return said
+
+
+def play(transcript: Transcript, cut: Cut) -> None:
+    """Raises AssertionError where the server says anything else than what is written."""
+    player = Player(transcript.settings)
+    player.settle()
+    for kind, octets in transcript.steps:
+        if kind == "C":
+            for piece in cut(octets):
+                player.send(piece)
+        elif kind == "S":
+            _same(player.replies(), octets)
+        elif kind == "A":
+            _check_accepted(player.intake, octets)
+        else:
+            _happen(player, octets.decode())
+    _same(player.replies(), b"")
+    assert not player.intake.spool.stored, "a message nobody wrote down was accepted"
+    assert player.dialogue.closing == (("--", b"closed") in transcript.steps[-2:])
+
+
+def _same(said: bytes, written: bytes) -> None:
+    assert said == written, f"said:\n{said.decode()}\nwritten:\n{written.decode()}"
+
+
+def _check_accepted(intake: Recorder, written: bytes) -> None:
+    envelope, *lines = written.split(b"\n")
+    content = b"\n".join(lines).replace(b"\n", b"\r\n") + (b"\r\n" if lines else b"")
+    said, _, stored = intake.accepted_lines().partition(b"\n")
+    _same(said, envelope)
+    assert stored.startswith(b"Received: from ")
+    assert stored.endswith(b"\r\n" + content)
+
+
+def _happen(player: Player, event: str) -> None:
+    dialogue = player.dialogue
+    if event == "TLS":
+        assert isinstance(dialogue.waiting, StartTls)
+        dialogue.tls_started(TLS)
+    elif event == "drain":
+        assert dialogue.idle
+        dialogue.hang_up(reply(421, "4.3.2", "Server is going down, try again"))
+        player.settle()
+    else:
+        assert event == "closed"
+        assert dialogue.closing
