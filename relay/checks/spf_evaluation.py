@@ -133,10 +133,11 @@ class Evaluation:
         return any(_is_within(one, target) for one in await self._validated_names())
 
     async def _mx_matches(self, target: str, mechanism: Mechanism) -> bool:
-        hosts = [record.partition(" ")[2] for record in await self._counted(target, "MX")]
-        if len(hosts) > MOST_NAMES:
+        records = await self._counted(target, "MX")
+        if len(records) > MOST_NAMES:
             raise SpfSyntaxError(f"{target} has more than {MOST_NAMES} MX hosts")
-        for host in filter(None, hosts):
+        # Name servers turn the records round; in one order the limits fall the same way every time.
+        for host in [name for name in map(_mx_host, sorted(records, key=_mx_order)) if name]:
             if self._has_sender(await self._counted(host, self._address_type), mechanism):
                 return True
         return False
@@ -219,6 +220,15 @@ class Evaluation:
         names = await self._validated_names()
         ranked = sorted(names, key=lambda name: (name != domain, not _is_within(name, domain)))
         return ranked[0] if ranked else "unknown"
+
+
+def _mx_host(record: str) -> str:
+    return record.partition(" ")[2]
+
+
+def _mx_order(record: str) -> tuple[int, str]:
+    preference = record.partition(" ")[0]
+    return (int(preference) if preference.isdecimal() else 0, record)
 
 
 def _is_within(name: str, domain: str) -> bool:
