@@ -58,7 +58,7 @@ class Child:
                 raise BenchError(f"{self.name} ended with code {self._process.returncode}; see {self.log}")
             try:
                 with socket.create_connection((HOST, port), timeout=patience) as client:
-                    if client.recv(4).startswith(b"220"):
+                    if client.recv(512).startswith(b"220"):
                         client.sendall(b"QUIT\r\n")
                         return
             except OSError:
