@@ -46,7 +46,7 @@ def test_an_unknown_case_is_refused_with_the_names_there_are():
 def test_scaling_keeps_proportions_and_leaves_a_message_for_each_session():
     kept, large = CASES[0], next(case for case in CASES if case.name == "large")
     assert scaled(kept, 400).messages == 400
-    assert scaled(large, 40_000).messages == 10 * large.messages
+    assert scaled(large, 10 * kept.messages).messages == 10 * large.messages
     assert scaled(large, 1).messages == SESSIONS
 
 
