@@ -20,7 +20,6 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 
 from relay import __version__
-from relay.auth.api_keys import ApiKeyVerifier
 from relay.auth.credentials import CredentialAuthenticator
 from relay.auth.passwords import PasswordVerifier
 from relay.checks.received_spf import received_spf
@@ -29,6 +28,10 @@ from relay.delivery.engine import Engine
 from relay.delivery.feeder import Feeder
 from relay.dns.mx import MxResolver
 from relay.dns.resolver import DnsResolver
+from relay.httpd.health import health_router
+from relay.httpd.queue import bind_control, queue_router
+from relay.httpd.sandbox import sandbox_router
+from relay.httpd.server import HttpServer, make_app
 from relay.intake.accept import Accept
 from relay.mail.errors import OperatorError, StoreError
 from relay.ports import QueuedMessage, Signer, SystemClock, Transport, system_random
@@ -42,7 +45,7 @@ from relay.store.inbox import Inbox
 from relay.store.registry import REGISTRY_FILE, Registry
 from relay.store.spool import SqliteSpool
 from relay.telemetry.log import MailLog, route_library_logs
-from relay.telemetry.metrics import Metrics
+from relay.telemetry.metrics import CONTENT_TYPE, Metrics
 from relay.telemetry.observer import Telemetry
 from relay.transports.capture import CaptureTransport
 from relay.transports.http import ProviderTransport
@@ -145,6 +148,7 @@ class Worker:
         self._start_task(self._housekeeping())
         self._start_task(self._gauges())
         await self._open_doors()
+        await self._open_http()
         self.telemetry.log.server_started(__version__, worker=self._index, pid=os.getpid())
 
     async def stop(self) -> None:
@@ -238,6 +242,22 @@ class Worker:
             for bound in sockets:
                 address, port = bound.getsockname()[:2]
                 self.telemetry.log.listening(listener.name, address, port, listener.tls)
+
+    async def _open_http(self) -> None:
+        """Health and, in the sandbox, the inbox; and each lane's control socket for the operator's verbs."""
+        settings = self._settings
+        app = make_app("http", self.telemetry)
+        app.include_router(health_router(self.not_ready, self.telemetry.metrics.exposition, CONTENT_TYPE))
+        if settings.sandbox.enabled:
+            app.include_router(sandbox_router(Inbox(settings.server.var)))
+        servers = [HttpServer(app, self._sockets.http)]
+        for lane in self._lanes:
+            control = make_app("control", self.telemetry)
+            control.include_router(queue_router(lane.spool, lane.engine, lane.feeder.look, self.telemetry, self._clock))
+            servers.append(HttpServer(control, [bind_control(settings.server.var / "run", lane.number)]))
+        for server in servers:
+            await server.start()
+            self._at_stop.append(functools.partial(server.stop, 2.0))
 
     # --- running -------------------------------------------------------------------------------------------
 

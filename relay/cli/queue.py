@@ -94,7 +94,7 @@ def cancel(ctx: typer.Context, message_ids: Ids, json: JsonOption = False) -> No
 
 
 def _act(settings: Settings, verb: str, message_ids: list[str], json: bool) -> None:
-    done: list[Any] = []
+    done = 0
     with operator_errors():
         by_spool: dict[int, list[str]] = {}
         for message_id in message_ids:
@@ -103,11 +103,11 @@ def _act(settings: Settings, verb: str, message_ids: list[str], json: bool) -> N
             status, answer = request(settings, "POST", f"/admin/queue/{verb}", {"ids": ids}, worker=spool)
             if status != 200:
                 fail(f"the server answered {status}: {answer}")
-            done += answer["recipients"]
+            done += int(answer["recipients"])
     if json:
         print_json({"recipients": done})
     else:
-        typer.echo(f"{len(done)} recipients", err=True)
+        typer.echo(f"{done} recipients", err=True)
     if not done:
         raise typer.Exit(1)
 

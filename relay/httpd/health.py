@@ -1,0 +1,34 @@
+"""Health: GET /healthz, /readyz and /metrics, for load balancers, service managers and Prometheus. No key needed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
+
+
+def health_router(not_ready: Callable[[], list[str]], metrics: Callable[[], bytes], metrics_type: str) -> APIRouter:
+    """`not_ready` names the reasons why no new work should come; `metrics` is the exposition."""
+    router = APIRouter()
+
+    @router.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """200 while the event loop turns."""
+        return {"status": "ok"}
+
+    @router.get("/readyz")
+    async def readyz() -> JSONResponse:
+        """200 when mail can be taken; 503 with the reasons when not."""
+        reasons = not_ready()
+        return JSONResponse(
+            {"status": "not ready" if reasons else "ready", "reasons": reasons}, 503 if reasons else 200
+        )
+
+    @router.get("/metrics")
+    async def exposition() -> Response:
+        """Prometheus text format; collected in a thread, for it takes milliseconds."""
+        return Response(await asyncio.to_thread(metrics), media_type=metrics_type)
+
+    return router
