@@ -192,9 +192,10 @@ class Player:
             inbound["domains"] = inbound["domains"].split(",")
         limits = LimitSettings(**section("limits"))
         self.intake = Recorder(limits, disk_full="disk" in settings)
+        self.authenticator = _Authenticator()
         spf = _Spf(section("spf").get("result", "none"))
         handler = Handler(
-            listener, InboundSettings(**{"spf": "off", **inbound}), self.intake, _Authenticator(), spf, fail
+            listener, InboundSettings(**{"spf": "off", **inbound}), self.intake, self.authenticator, spf, fail
         )
         facts = Session("192.0.2.1", 4000, "", "SMTP", "test", TLS if listener.tls == "implicit" else None)
         if "as" in section("session"):
