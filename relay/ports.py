@@ -326,7 +326,7 @@ class Spool(Protocol):
     async def due(self, after: float, until: float, limit: int) -> list[QueuedMessage]:
         """Messages (without content) whose recipients became due in `after < next_at <= until`, oldest first.
 
-        `limit` counts recipients.
+        `limit` counts recipients; those that share a due time come together, also beyond it.
         """
         ...
 

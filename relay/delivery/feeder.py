@@ -2,19 +2,23 @@
 
 A cursor walks along the due times, so that a queue of millions costs one indexed question a look. It stays a little
 behind the clock, for a row may be committed after the time it carries; what is scheduled already is passed over.
+What the engine had no room for is fetched when there is some; a crowded next hop has a cursor of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import Sequence
 from typing import Final
 
 from relay.delivery.engine import Engine
 from relay.mail.errors import StoreError
-from relay.ports import Clock, Spool
+from relay.ports import Clock, QueuedMessage, Spool
 
 _OVERLAP: Final = 5.0
 _LONGEST_SLEEP: Final = 30.0
+_AFTER_AN_ERROR: Final = 1.0
 _FULL_LOOK_SECONDS: Final = 600.0
 _LARGEST_READ: Final = 2000
 _PAUSE_BETWEEN_READS: Final = 0.01
@@ -32,10 +36,12 @@ class Feeder:
         self._next_full_look = clock.monotonic() + _FULL_LOOK_SECONDS
         self._wake = asyncio.Event()
         self._wake_at = 0.0
-        self._behind = False
+        self._left_out = math.inf
+        self._crowded: dict[str, float] = {}
         engine.on_room = self._room
         engine.on_deferred = self.due_at
         engine.on_left_out = self.left_out
+        engine.on_crowded = self.crowded
 
     def due_at(self, when: float) -> None:
         """Something becomes due at `when` (seconds since the epoch): be awake by then."""
@@ -45,28 +51,36 @@ class Feeder:
 
     def left_out(self, next_at: float) -> None:
         """The engine had no room for something due at `next_at`: come back for it when there is some."""
-        self._cursor = min(self._cursor, next_at - _TICK)
-        self._behind = True
+        self._left_out = min(self._left_out, next_at)
+
+    def crowded(self, queue: str, next_at: float) -> None:
+        """A next hop has more than its share in memory: come back for it when it has less."""
+        self._crowded[queue] = min(self._crowded.get(queue, math.inf), next_at)
 
     def look(self) -> None:
         """Look from the beginning: the operator changed due times."""
-        self._cursor = 0.0
+        self._left_out = 0.0
         self._wake_at = 0.0
         self._wake.set()
 
     def _room(self) -> None:
-        if self._behind and self._engine.roomy:
+        """A job ended."""
+        if self._engine.roomy and (self._left_out < math.inf or any(map(self._engine.has_place, self._crowded))):
             self._wake_at = 0.0
             self._wake.set()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. An error ends one look, never the feeding."""
         while True:
             self._wake.clear()
             try:
                 await self._feed()
-            except StoreError:
-                self._wake_at = self._clock.now() + 1.0
+            except StoreError as error:
+                self._engine.observer.store_failed(error)
+                self._wake_at = self._clock.now() + _AFTER_AN_ERROR
+            except Exception as error:
+                self._engine.observer.failure("feeder", error)
+                self._wake_at = self._clock.now() + _AFTER_AN_ERROR
             seconds = max(0.0, min(self._wake_at - self._clock.now(), _LONGEST_SLEEP))
             try:
                 async with asyncio.timeout(seconds):
@@ -76,27 +90,62 @@ class Feeder:
 
     async def _feed(self) -> None:
         now = self._clock.now()
+        self._wake_at = now + _LONGEST_SLEEP
         if now < self._cursor or self._clock.monotonic() >= self._next_full_look:
             # The clock jumped back, or it is time to look for what no other rule would find.
             self._cursor = 0.0
             self._next_full_look = self._clock.monotonic() + _FULL_LOOK_SECONDS
-        limit = min(self._engine.room, _LARGEST_READ)
-        self._wake_at = now + _LONGEST_SLEEP
-        if limit == 0:
-            self._behind = True
+        self._cursor = max(0.0, min(self._cursor, self._left_out - _TICK))
+        if not self._engine.room:
+            self._left_out = self._cursor
             return
-        self._behind = False
-        messages = await self._spool.due(self._cursor, now, limit)
-        for message in messages:
-            oldest = min(waiting.next_at for waiting in message.due)
-            if not self._engine.submit(message):
-                self.left_out(oldest)
-                return
-            self._cursor = max(self._cursor, min(oldest, now) - _TICK)
-        if sum(len(message.due) for message in messages) >= limit:
+        self._left_out = math.inf
+        for queue in tuple(filter(self._engine.has_place, self._crowded)):
+            await self._refill(queue, now)
+        await self._advance(now)
+
+    async def _refill(self, queue: str, now: float) -> None:
+        """Bring what waits for one next hop, until it is crowded again."""
+        cursor = self._crowded.pop(queue) - _TICK
+        complete = False
+        try:
+            while not complete and queue not in self._crowded:
+                messages = await self._spool.due(cursor, now, _LARGEST_READ)
+                if not self._submit(messages):
+                    return
+                complete = _recipients(messages) < _LARGEST_READ
+                cursor = _last(messages, cursor)
+        finally:
+            if not complete:
+                self.crowded(queue, cursor + _TICK)
+
+    async def _advance(self, now: float) -> None:
+        """The next stretch of due times."""
+        messages = await self._spool.due(self._cursor, now, _LARGEST_READ)
+        if not self._submit(messages):
+            return
+        if _recipients(messages) >= _LARGEST_READ:
+            self._cursor = _last(messages, self._cursor)
             self._wake_at = now + _PAUSE_BETWEEN_READS
             return
         self._cursor = max(self._cursor, now - _OVERLAP)
         upcoming = await self._spool.next_due_at(now)
         if upcoming is not None:
             self._wake_at = min(self._wake_at, upcoming)
+
+    def _submit(self, messages: Sequence[QueuedMessage]) -> bool:
+        """False when the memory is full; the first message that found no room is remembered."""
+        for message in messages:
+            if not self._engine.submit(message):
+                self.left_out(min(waiting.next_at for waiting in message.due))
+                return False
+        return True
+
+
+def _recipients(messages: Sequence[QueuedMessage]) -> int:
+    return sum(len(message.due) for message in messages)
+
+
+def _last(messages: Sequence[QueuedMessage], start: float) -> float:
+    """The latest due time of a read that began at `start`; all that is due up to it has been read."""
+    return max((waiting.next_at for message in messages for waiting in message.due), default=start)

@@ -24,7 +24,7 @@ class InFlight:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """`candidates` are the route's ways out in order; `destination` is the recipient domain (`direct` needs it)."""
+    """`route` names the ways out in order; `destination` is the recipient domain (`direct` needs it)."""
 
     in_flight: InFlight
     recipients: tuple[QueuedRecipient, ...]
@@ -34,6 +34,11 @@ class Job:
     @property
     def message(self) -> QueuedMessage:
         return self.in_flight.message
+
+    @property
+    def next_at(self) -> float:
+        """When the first of its recipients became due."""
+        return min(waiting.next_at for waiting in self.recipients)
 
     @property
     def queue(self) -> str:
@@ -53,13 +58,13 @@ def plan(in_flight: InFlight, due: Sequence[QueuedRecipient], routes: Sequence[R
     """Route each recipient, then put together what may travel together."""
     message = in_flight.message
     sender_domain = message.envelope.sender_domain
-    groups: dict[tuple[str, str], _Group] = {}
+    groups: dict[tuple[int, str], _Group] = {}
     for waiting in due:
         domain = waiting.recipient.domain
         route = choose_route(routes, RouteFacts(message.account, sender_domain, domain, message.tags))
         # Only an MX delivery depends on the domain; a relay or provider takes all domains at once.
         destination = domain if "direct" in route.via else ""
-        group = groups.setdefault((route.name, destination), _Group(route, destination))
+        group = groups.setdefault((id(route), destination), _Group(route, destination))
         group.recipients.append(waiting)
     return [
         Job(in_flight, tuple(group.recipients[start : start + RECIPIENTS_PER_JOB]), group.route, group.destination)

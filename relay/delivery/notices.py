@@ -35,12 +35,14 @@ def failure_notice(
         arrival_date=date_time(message.received_at),
         envelope=message.envelope,
     )
+    content = dsn.build(facts, statuses, original)
+    recipient = Recipient(sender, ("NEVER",))
     return NewMessage(
         id=notice_id,
         account=message.account,
         username="",
-        envelope=Envelope(None, (Recipient(sender, ("NEVER",)),), smtputf8=not sender.isascii()),
-        content=dsn.build(facts, statuses, original),
+        envelope=Envelope(None, (recipient,), body_8bit=not content.isascii(), smtputf8=not sender.isascii()),
+        content=content,
         received_at=now,
         client_message_id="",
     )

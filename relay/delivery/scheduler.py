@@ -59,6 +59,10 @@ class Scheduler:
                 self._refresh(queue)
         return removed
 
+    def waiting(self, queue: str) -> int:
+        """Jobs that wait for a next hop."""
+        return len(self._waiting.get(queue, ()))
+
     @property
     def running(self) -> int:
         return self._running

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from relay.mail.event import EventKind
 from relay.mail.outcome import Deferred, Delivered, Failed, Fault, InDoubt, Outcome, Sent
-from relay.mail.reply import Reply
+from relay.mail.reply import Reply, printable
 from relay.policy.retry import next_attempt_at
 from relay.ports import QueuedRecipient, Random, RecipientResult
 from relay.settings import RetrySettings
@@ -39,11 +39,16 @@ def result_of(
         case Delivered():
             return result(EventKind.DELIVERED)
         case Sent(remote_id=remote_id):
-            return result(EventKind.SENT, remote_id=remote_id)
+            # A provider's word, from JSON: it may hold what no database or log line takes.
+            return result(EventKind.SENT, remote_id=printable(remote_id))
         case Failed():
             return result(EventKind.BOUNCED)
         case Deferred(fault=Fault.ROUTE):
-            # Nothing is wrong with the message: it waits for the operator and uses up no attempt.
+            # Nothing is wrong with the message: it waits for the operator and uses up no attempt, only its time.
+            # As after an attempt, a first wait is always granted: a clock that jumps must not bounce a queue.
+            waited = waiting.attempts > 0 or waiting.next_at > received_at
+            if profile.expire and waited and now + route_pause > received_at + profile.expire:
+                return result(EventKind.EXPIRED, counts=False)
             return result(EventKind.DEFERRED, next_at=now + route_pause, counts=False)
     attempts = waiting.attempts + 1
     hint = outcome.retry_after if isinstance(outcome, Deferred) else None

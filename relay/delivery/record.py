@@ -1,0 +1,187 @@
+"""Recorder: outcomes become results, events and the notice, in one commit; then the world is told.
+
+Comes in: a job, the outcomes of an attempt. Goes out: rows in the spool, events to the sink, the notice to `on_notice`.
+A result that cannot be written is kept and tried until it can: sending on would send it all again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from relay.delivery.job import InFlight, Job
+from relay.delivery.notices import failure_notice
+from relay.delivery.observer import Observer
+from relay.delivery.verdict import reason, result_of
+from relay.mail.dsn import RecipientStatus
+from relay.mail.errors import StoreError
+from relay.mail.event import Event, EventKind
+from relay.mail.outcome import Outcome
+from relay.ports import (
+    AttemptEnd,
+    Clock,
+    DeliveryReport,
+    EventSink,
+    NewMessage,
+    QueuedMessage,
+    QueuedRecipient,
+    Random,
+    RecipientResult,
+    Spool,
+)
+from relay.settings import Settings
+
+SECONDS_TO_TRY_AGAIN: Final = 1.0
+_NO_REPORT: Final = DeliveryReport({})
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """The attempt that brought outcomes; the default is none at all (its route rests)."""
+
+    attempt_id: int = 0
+    candidate: str = ""
+    report: DeliveryReport = _NO_REPORT
+
+    @property
+    def tls(self) -> str:
+        tls = self.report.tls
+        return f"{tls.version} {tls.cipher}" if tls else ""
+
+
+class Recorder:
+    """Writes what came of attempts."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        spool: Spool,
+        clock: Clock,
+        random: Random,
+        events: EventSink,
+        observer: Observer,
+        original: Callable[[InFlight], Awaitable[bytes]],
+    ) -> None:
+        self._settings = settings
+        self._spool = spool
+        self._clock = clock
+        self._random = random
+        self._events = events
+        self._observer = observer
+        self._original = original
+        self._unrecorded = 0
+        self.on_notice: Callable[[QueuedMessage], None] = lambda notice: None
+        self.on_deferred: Callable[[float], None] = lambda next_at: None
+
+    @property
+    def healthy(self) -> bool:
+        """False while a result cannot be written."""
+        return self._unrecorded == 0
+
+    async def settle(self, job: Job, outcomes: Mapping[int, Outcome], tried: Tried) -> None:
+        """Record `outcomes` (by recipient index) and tell of them. Returns when they are on disk."""
+        message, now = job.message, self._clock.now()
+        profile = self._settings.retry_profile(job.route.retry or self._settings.delivery.retry)
+        by_index = {waiting.index: waiting for waiting in job.recipients}
+        # One throw for all, so that who was put off together comes back together, under the same idempotency key.
+        dice = _OneThrow(self._random.random())
+        results = tuple(
+            result_of(
+                by_index[index],
+                outcome,
+                profile=profile,
+                received_at=message.received_at,
+                now=now,
+                route_pause=self._settings.delivery.route_pause,
+                random=dice,
+            )
+            for index, outcome in outcomes.items()
+        )
+        statuses = _failures(by_index, results, outcomes, tried.report.host)
+        notice = await self._notice(job.in_flight, statuses, now) if statuses else None
+        end = AttemptEnd(message.id, tried.attempt_id, now, tried.report.host, tried.tls, results, notice)
+        queued = await self._write(end)
+        self._announce(message, results, tried, now)
+        if queued is not None:
+            self._observer.notice_queued(message.id, queued.id, queued.due[0].recipient.address)
+            self.on_notice(queued)
+
+    async def _notice(self, in_flight: InFlight, statuses: Sequence[RecipientStatus], now: float) -> NewMessage | None:
+        message = in_flight.message
+        if message.envelope.reverse_path is None:
+            return None
+        try:
+            return failure_notice(
+                message,
+                statuses,
+                await self._original(in_flight),
+                notice_id=self._spool.new_id(),
+                hostname=self._settings.hostname,
+                now=now,
+            )
+        except Exception as error:
+            # What was delivered beside it has to be recorded, or it would be sent again.
+            self._observer.failure("notice", error, message.id)
+            return None
+
+    async def _write(self, end: AttemptEnd) -> QueuedMessage | None:
+        try:
+            return await self._spool.end_attempt(end)
+        except StoreError as error:
+            self._observer.store_failed(error)
+        self._unrecorded += 1
+        try:
+            while True:
+                await asyncio.sleep(SECONDS_TO_TRY_AGAIN)
+                try:
+                    return await self._spool.end_attempt(end)
+                except StoreError as error:
+                    self._observer.store_failed(error)
+        finally:
+            self._unrecorded -= 1
+
+    def _announce(self, message: QueuedMessage, results: Sequence[RecipientResult], tried: Tried, now: float) -> None:
+        for result in results:
+            detail = {"transport": tried.candidate, "host": tried.report.host}
+            if result.remote_id:
+                detail["remote_id"] = result.remote_id
+            self._events.event(Event(now, result.kind, message.id, result.address, result.reply, detail))
+            if result.next_at is not None:
+                self.on_deferred(result.next_at)
+
+
+class _OneThrow:
+    """Dice that have fallen."""
+
+    def __init__(self, number: float) -> None:
+        self._number = number
+
+    def random(self) -> float:
+        return self._number
+
+    def shuffle(self, x: list[str], /) -> None:
+        raise NotImplementedError
+
+
+def _failures(
+    by_index: Mapping[int, QueuedRecipient],
+    results: Sequence[RecipientResult],
+    outcomes: Mapping[int, Outcome],
+    host: str,
+) -> list[RecipientStatus]:
+    """What the sender has to be told."""
+    return [
+        RecipientStatus(
+            address=result.address,
+            orcpt=by_index[result.index].recipient.orcpt,
+            action="failed",
+            reply=outcomes[result.index].reply,
+            remote=host,
+            reason=reason(result, outcomes[result.index].reply),
+        )
+        for result in results
+        if result.kind in (EventKind.BOUNCED, EventKind.EXPIRED)
+        and by_index[result.index].recipient.wants_failure_notice
+    ]
