@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +15,8 @@ class BodyFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._lock = threading.Lock()
+        self._on_disk: set[Path] = set()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def path(self, message_id: str) -> Path:
@@ -24,9 +27,7 @@ class BodyFiles:
         path = self.path(message_id)
         temporary = path.with_suffix(".new")
         try:
-            if not path.parent.is_dir():
-                path.parent.mkdir(mode=0o700, exist_ok=True)
-                _sync_folder(self._folder)
+            self._make_durable(path.parent)
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             try:
                 view = memoryview(content)
@@ -38,8 +39,16 @@ class BodyFiles:
             temporary.rename(path)
             _sync_folder(path.parent)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            self._drop(temporary)
             raise StoreError(f"{path}: cannot store the message body: {error.strerror}") from error
+
+    def _make_durable(self, folder: Path) -> None:
+        """A subfolder counts only when its own entry is on disk, whichever thread made it."""
+        with self._lock:
+            if folder not in self._on_disk:
+                folder.mkdir(mode=0o700, exist_ok=True)
+                _sync_folder(self._folder)
+                self._on_disk.add(folder)
 
     def read(self, message_id: str) -> bytes:
         """Raises StoreError when the file is gone or unreadable."""
@@ -52,17 +61,21 @@ class BodyFiles:
     def remove(self, message_ids: Iterable[str]) -> None:
         """A file that cannot be removed now is an orphan the next start removes."""
         for message_id in message_ids:
-            try:
-                self.path(message_id).unlink(missing_ok=True)
-            except OSError:
-                pass
+            self._drop(self.path(message_id))
+
+    @staticmethod
+    def _drop(path: Path) -> None:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError:
+            pass
 
     def remove_orphans(self, known: Iterable[str]) -> int:
         """Delete files no row names (a crash between file and commit); returns how many."""
         keep = set(known)
         orphans = [path for path in self._folder.glob("??/*") if path.name not in keep]
         for path in orphans:
-            path.unlink(missing_ok=True)
+            self._drop(path)
         return len(orphans)
 
 

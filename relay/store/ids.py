@@ -5,15 +5,19 @@ Layout: 44 bits milliseconds since the epoch, 8 bits spool number, 12 bits seque
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from relay.ports import Clock
 
 _SPOOL_BITS = 8
 _SEQUENCE_BITS = 12
 SPOOLS = 1 << _SPOOL_BITS
+_ID: Final = re.compile(r"[0-7][0-9a-f]{15}\Z")
 
 
 class IdSource:
-    """Unique ids of one spool, also over a clock that jumps back: an id is never below `floor`."""
+    """Unique ids of one spool, also over a clock that jumps back: every id is above `floor` and the one before."""
 
     def __init__(self, spool: int, clock: Clock, floor: int = 0) -> None:
         if not 0 <= spool < SPOOLS:
@@ -38,8 +42,8 @@ def to_text(number: int) -> str:
 
 
 def to_number(text: str) -> int:
-    """Raises ValueError for anything but 16 hex digits."""
-    if len(text) != 16:
+    """Raises ValueError for anything but 16 lower-case hex digits of a number that a database takes."""
+    if not _ID.match(text):
         raise ValueError(f"not a message id: {text!r}")
     return int(text, 16)
 

@@ -15,6 +15,11 @@ _CHUNKS = (64, 16, 4, 1)
 Row = Sequence[Any]
 
 
+def microseconds(seconds: float) -> int:
+    """A time as it is stored. Rounded, so that a stored time read as seconds is stored the same again."""
+    return round(seconds * 1_000_000)
+
+
 def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
     start = 0
     for size in _CHUNKS:

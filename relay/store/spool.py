@@ -71,10 +71,10 @@ class SqliteSpool:
         self._ids = IdSource(paths.number, clock, floor=last)
         self.recovered = spool_write.recover(connection, clock.now())
         self._bodies.remove_orphans(spool_read.ids_with_files(connection))
-        batch = spool_write.Batch(clock, self._bodies)
+        batch = spool_write.Batch(clock, self._bodies, spool_write.last_sequence(connection))
         loop = asyncio.get_running_loop()
-        self._writer = GroupCommit(connection, batch.apply, batch.committed, loop, observe, clock.monotonic)
         self._reader = open_read_only(paths.database)
+        self._writer = GroupCommit(connection, batch.apply, batch.committed, loop, observe, clock.monotonic)
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="spool-reader")
         self._writing_files = ThreadPoolExecutor(4, thread_name_prefix="spool-bodies")
 
@@ -97,12 +97,17 @@ class SqliteSpool:
             raise StoreError(
                 f"{folder}: cannot use the spool folder: {error.strerror}; check owner and mode"
             ) from error
+        connection = None
         try:
             connection = _connect(paths.database)
             return cls(paths, connection, lock, clock, file_threshold, observe)
-        except apsw.Error as error:
+        except BaseException as error:
+            if connection is not None:
+                connection.close()
             os.close(lock)
-            raise StoreError(f"{paths.database}: cannot open the spool: {error}") from error
+            if isinstance(error, apsw.Error | OSError):
+                raise StoreError(f"{paths.database}: cannot open the spool: {error}; check the file") from error
+            raise
 
     async def close(self) -> None:
         await self._writer.close()
@@ -174,7 +179,10 @@ class SqliteSpool:
 
     async def _read(self, function: Callable[..., _T], *arguments: Any) -> _T:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._reading, function, self._reader, *arguments)
+        try:
+            return await loop.run_in_executor(self._reading, function, self._reader, *arguments)
+        except apsw.Error as error:
+            raise StoreError(f"{self._paths.database}: cannot read the spool: {error}; check the disk") from error
 
 
 def queued(message: NewMessage) -> QueuedMessage:
@@ -209,17 +217,25 @@ def _connect(path: Path) -> apsw.Connection:
     previous = os.umask(0o077)
     try:
         connection = apsw.Connection(str(path))
-        connection.set_busy_timeout(5000)
-        connection.execute(f"PRAGMA page_size={_PAGE_SIZE}")
-        connection.execute("PRAGMA journal_mode=WAL")
+        try:
+            _prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
     finally:
         os.umask(previous)
+    return connection
+
+
+def _prepare(connection: apsw.Connection) -> None:
+    connection.set_busy_timeout(5000)
+    connection.execute(f"PRAGMA page_size={_PAGE_SIZE}")
+    connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA wal_autocheckpoint=4000")
     connection.execute("PRAGMA cache_size=-65536")
     connection.execute("PRAGMA temp_store=MEMORY")
     migrate(connection, migrations_of("spool"))
-    return connection
 
 
 def _lock(path: Path) -> int:

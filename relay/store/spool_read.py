@@ -14,7 +14,7 @@ from relay.mail.envelope import Envelope, Recipient
 from relay.mail.lifecycle import State
 from relay.ports import QueuedMessage, QueuedRecipient
 from relay.store.ids import to_text
-from relay.store.rows import query, value
+from relay.store.rows import microseconds, query, value
 
 IN_FILE: Final = "file"
 
@@ -22,7 +22,10 @@ _DUE = (
     "SELECT r.message, r.n, r.address, r.notify, r.orcpt, r.attempts, r.next_at,"
     " m.account, m.username, m.reverse_path, m.options, m.size, m.received_at, m.tags"
     " FROM recipient r JOIN message m ON m.id = r.message"
-    " WHERE r.state < 2 AND r.next_at > ? AND r.next_at <= ? ORDER BY r.next_at, r.message, r.n LIMIT ?"
+    " WHERE r.state < 2 AND r.next_at > ?1 AND r.next_at <= coalesce("
+    "  (SELECT next_at FROM recipient WHERE state < 2 AND next_at > ?1 AND next_at <= ?2"
+    "   ORDER BY next_at LIMIT 1 OFFSET ?3), ?2)"
+    " ORDER BY r.next_at, r.message, r.n"
 )
 
 
@@ -51,7 +54,7 @@ def ids_with_files(connection: apsw.Connection) -> Iterator[str]:
 
 def due(connection: apsw.Connection, after: float, until: float, limit: int) -> list[QueuedMessage]:
     """See ports.Spool.due."""
-    rows = query(connection, _DUE, (_us(after), _us(until), limit))
+    rows = query(connection, _DUE, (microseconds(after), microseconds(until), limit - 1))
     messages: dict[int, tuple[Any, list[QueuedRecipient]]] = {}
     for row in rows:
         number, n, address, notify, orcpt, attempts, next_at, *message = row
@@ -77,7 +80,9 @@ def _queued(number: int, message: Any, waiting: list[QueuedRecipient]) -> Queued
 
 
 def next_due_at(connection: apsw.Connection, after: float) -> float | None:
-    due_at = value(connection, "SELECT min(next_at) FROM recipient WHERE state < 2 AND next_at > ?", (_us(after),))
+    due_at = value(
+        connection, "SELECT min(next_at) FROM recipient WHERE state < 2 AND next_at > ?", (microseconds(after),)
+    )
     return due_at / 1e6 if due_at is not None else None
 
 
@@ -178,9 +183,5 @@ def describe(connection: apsw.Connection, number: int) -> dict[str, Any] | None:
     }
 
 
-def iso(microseconds: int) -> str:
-    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="milliseconds")
-
-
-def _us(seconds: float) -> int:
-    return int(seconds * 1_000_000)
+def iso(at: int) -> str:
+    return datetime.fromtimestamp(at / 1e6, UTC).isoformat(timespec="milliseconds")

@@ -15,7 +15,7 @@ from relay.mail.lifecycle import State, next_state
 from relay.ports import AttemptBegun, AttemptEnd, AttemptStart, Clock, NewMessage
 from relay.store.bodies import BodyFiles
 from relay.store.ids import to_number, to_text
-from relay.store.rows import Row, insert, query, update, value
+from relay.store.rows import Row, insert, microseconds, query, update, value
 
 _MESSAGE: Final = "message(id, account, username, reverse_path, options, size, received_at, client_message_id, tags)"
 _BODY: Final = "body(message, content)"
@@ -60,10 +60,6 @@ class Cancel:
     exclude: frozenset[tuple[str, int]]
 
 
-def microseconds(seconds: float) -> int:
-    return int(seconds * 1_000_000)
-
-
 def envelope_options(envelope: Envelope) -> str:
     """What is not default, as JSON; `""` when all is."""
     options = {
@@ -90,10 +86,11 @@ class _Rows:
 class Batch:
     """Applies the operations of one commit. Lives in the writer thread."""
 
-    def __init__(self, clock: Clock, bodies: BodyFiles) -> None:
+    def __init__(self, clock: Clock, bodies: BodyFiles, floor: int) -> None:
+        """`floor`: the highest number events and attempts have so far, for a clock may have jumped back."""
         self._clock = clock
         self._bodies = bodies
-        self._sequence = microseconds(clock.now())
+        self._sequence = max(microseconds(clock.now()), floor)
         self._finished_files: list[str] = []
 
     def apply(self, connection: apsw.Connection, operations: Sequence[Any]) -> list[Any]:
@@ -222,12 +219,22 @@ class Batch:
 
 
 def _retry(connection: apsw.Connection, operation: Retry, now: int) -> int:
-    numbers = [(to_number(message_id),) for message_id in operation.message_ids]
+    """Each message gets a due time of its own, so that a reader can walk along a whole queue made due at once."""
+    numbers = [to_number(message_id) for message_id in dict.fromkeys(operation.message_ids)]
     text = (
-        f"UPDATE recipient SET next_at = {now} FROM v"  # noqa: S608 - an integer of our own
+        "UPDATE recipient SET next_at = v.at FROM v"
         " WHERE recipient.message = v.message AND recipient.state < 2 RETURNING 1"
     )
-    return len(update(connection, "message", text, numbers))
+    rows = [(number, now - place) for place, number in enumerate(reversed(numbers))]
+    return len(update(connection, "message, at", text, rows))
+
+
+def last_sequence(connection: apsw.Connection) -> int:
+    """The highest number of an event or attempt of a message that may still get one."""
+    unfinished = "WHERE message IN (SELECT message FROM body)"
+    event = value(connection, f"SELECT coalesce(max(seq), 0) FROM event {unfinished}")  # noqa: S608 - our own text
+    attempt = value(connection, f"SELECT coalesce(max(id), 0) FROM attempt {unfinished}")  # noqa: S608 - our own text
+    return int(max(event, attempt))
 
 
 def recover(connection: apsw.Connection, now: float) -> int:

@@ -18,8 +18,16 @@ import apsw
 from relay.mail.errors import StoreError
 
 _LARGEST_BATCH: Final = 512
-# The disk is full, failing or read-only: doing the operations one by one would fail the same way.
-_DISK_ERRORS: Final = (apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CorruptError, apsw.NotADBError)
+# The disk is full, failing or read-only, or the file is locked: one by one the operations would fail the same way.
+_DISK_ERRORS: Final = (
+    apsw.FullError,
+    apsw.IOError,
+    apsw.ReadOnlyError,
+    apsw.CorruptError,
+    apsw.NotADBError,
+    apsw.CantOpenError,
+    apsw.BusyError,
+)
 
 
 @dataclass(slots=True)
@@ -113,6 +121,9 @@ class GroupCommit:
 
     def _transaction(self, batch: list[Operation]) -> list[Any]:
         connection = self._connection
+        if not connection.get_autocommit():
+            # The rollback of an earlier failure failed too.
+            connection.execute("ROLLBACK")
         connection.execute("BEGIN IMMEDIATE")
         try:
             results = self._apply(connection, [operation.value for operation in batch])
