@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from relay.checks.spf import SpfChecker
-from relay.checks.spf_evaluation import MOST_LOOKUPS, MOST_NAMES, MOST_VOID_LOOKUPS
+from relay.checks.spf import SpfChecker, sender_of
+from relay.checks.spf_evaluation import MOST_LOOKUPS, MOST_NAMES, MOST_VOID_LOOKUPS, Evaluation, Sender
 from relay.checks.spf_record import LONGEST_RECORD
 from relay.mail.errors import DnsTemporaryError
 from relay.ports import DnsAnswer, SpfResult
@@ -107,6 +107,11 @@ def test_ipv6_clients(ip: str, wanted: str) -> None:
     assert result("v=spf1 ip4:192.0.2.1 ip6:2001:db8::/32 -all", ip=ip) == wanted
 
 
+def test_a_zone_index_is_shown_to_nobody() -> None:
+    found = check("v=spf1 -all exp=why.a.example", ip="fe80::1%eth0", **{"TXT why.a.example": ["%{c} is refused"]})[0]
+    assert found.explanation == "a.example explains: fe80::1 is refused"
+
+
 def test_an_internationalized_domain_is_asked_in_a_labels() -> None:
     zone = {"TXT xn--bcher-kva.example": ["v=spf1 -all"]}
     assert result(None, sender="u@bücher.example", **zone) == "fail"
@@ -148,6 +153,14 @@ def test_ten_mx_hosts_are_the_limit() -> None:
     zone = {f"A h{n}.example": ["203.0.113.1"] for n in range(MOST_NAMES + 1)}
     assert result("v=spf1 mx ?all", **zone, **{"MX a.example": hosts[:-1]}) == "neutral"
     assert result("v=spf1 mx ?all", **zone, **{"MX a.example": hosts}) == "permerror"
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_name_server_that_turns_records_round_changes_no_result(turned: bool) -> None:
+    """MX hosts are looked at by preference, so the limits fall the same way each time."""
+    hosts = ["5 good.example", "10 none1.example", "20 none2.example", "30 none3.example"]
+    zone = {"MX a.example": hosts[::-1] if turned else hosts, "A good.example": ["192.0.2.1"]}
+    assert result("v=spf1 mx -all", **zone) == "pass"
 
 
 def test_names_beyond_the_tenth_of_a_client_are_not_looked_at() -> None:
@@ -210,3 +223,27 @@ def test_macros_of_explanations() -> None:
     checker = SpfChecker(zone, hostname="us.example", clock=Clock())
     found = asyncio.run(checker.check("192.0.2.1", "mx.a.example", "u+x@a.example"))
     assert found.explanation == "a.example explains: us.example 1700000000 192.0.2.1 u%2Bx%40a.example"
+
+
+def test_an_explanation_does_not_grow_out_of_bounds() -> None:
+    """A TXT record of 64 KB that repeats a macro is cut while it is expanded."""
+    record = {"TXT a.example": ["v=spf1 -all exp=why.a.example"], "TXT why.a.example": ["%{s}" * 16_000]}
+    sender = sender_of("192.0.2.1", "mx.a.example", "u" * 64 + "@a.example")
+    assert isinstance(sender, Sender)
+    evaluation = Evaluation(Zone(record), sender, "us.example", 0)
+
+    async def counted() -> tuple[str, int]:
+        verdict = await evaluation.check_host("a.example")
+        values: list[str] = []
+        original = evaluation._value
+
+        async def value(letter: str, domain: str) -> str:
+            values.append(letter)
+            return await original(letter, domain)
+
+        evaluation._value = value
+        return await evaluation.explanation(verdict), len(values)
+
+    text, expanded = asyncio.run(counted())
+    assert len(text) == 2048
+    assert expanded < 100
