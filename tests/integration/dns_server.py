@@ -8,6 +8,7 @@ resolver follows them. First labels that misbehave: see `_spoilt`.
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import struct
 import threading
@@ -128,6 +129,10 @@ def _spoilt(how: str, transport: str, answer: dns.message.Message) -> list[bytes
     elif how in ("servfail", "refused", "formerr"):
         answer.set_rcode(dns.rcode.from_text(how))
         answer.answer.clear()
+    elif how.startswith("fuzz"):
+        if transport == "tcp":
+            return [header + _damaged(body, random.Random(how))]
+        answer.flags |= dns.flags.TC
     elif how == "garbage":
         return [header + b"\xff" * 40]
     elif how == "short":
@@ -149,3 +154,12 @@ def _spoilt(how: str, transport: str, answer: dns.message.Message) -> list[bytes
     else:
         return None
     return [answer.to_wire(max_size=65535)]
+
+
+def _damaged(body: bytes, dice: random.Random) -> bytes:
+    """A few octets changed, lost or doubled; the flags and counts among them."""
+    octets = bytearray(body)
+    for _ in range(dice.randint(1, 6)):
+        at = dice.randrange(len(octets))
+        octets[at : at + dice.randint(0, 3)] = dice.randbytes(dice.randint(0, 3))
+    return bytes(octets)

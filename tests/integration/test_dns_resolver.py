@@ -53,6 +53,14 @@ dead.example. IN MX 10 servfail.example.
 no-address.example. IN MX 10 nowhere.example.
 only-mx.example. IN TXT "no address here"
 """
+DAMAGED = {
+    "A": "192.0.2.1",
+    "MX": "10 mx1.host.example.",
+    "TXT": '"v=spf1 -all" "more"',
+    "TLSA": "3 1 1 " + "ab" * 32,
+    "PTR": "host.example.",
+}
+ZONE += "".join(f"fuzz{t}{n}.example. IN {t} {data}\n" for t, data in DAMAGED.items() for n in range(60))
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +169,22 @@ def test_a_forged_id_is_passed_over(server: DnsServer) -> None:
 def test_records_of_another_name_are_not_believed(server: DnsServer) -> None:
     """An answer section about elsewhere.example says nothing about the name that was asked."""
     assert ask(server, "other-answer.example", "A").records == ()
+
+
+@pytest.mark.parametrize("rdtype", ["A", "MX", "TXT", "TLSA", "PTR"])
+def test_damaged_answers_are_answers_or_temporary_errors(server: DnsServer, rdtype: Any) -> None:
+    """Whatever octets come back, nothing else is raised and every record is a string."""
+
+    async def many() -> list[DnsAnswer | BaseException]:
+        resolver = resolver_of(server, timeout=5.0)
+        questions = [resolver.query(f"fuzz{rdtype}{number}.example", rdtype) for number in range(60)]
+        return await asyncio.gather(*questions, return_exceptions=True)
+
+    for result in run(many()):
+        if isinstance(result, DnsAnswer):
+            assert all(isinstance(record, str) for record in result.records)
+        else:
+            assert isinstance(result, DnsTemporaryError)
 
 
 def test_a_dead_name_server_costs_one_question_only(server: DnsServer) -> None:
