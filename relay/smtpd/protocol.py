@@ -20,6 +20,7 @@ from relay.mail.reply import Reply, reply
 from relay.mail.session import Login, Session, TlsFacts
 from relay.settings import LimitSettings, ListenerSettings
 from relay.smtpd.dialogue import OUTPUT, Dialogue
+from relay.smtpd.handshake import start_server_tls
 from relay.smtpd.hooks import Hooks, StartTls, Work
 
 _PIPELINE_AHEAD: Final = 65_536
@@ -30,7 +31,6 @@ _TIMED_OUT = reply(421, "4.4.2", "Timeout, closing")
 _DRAINING = reply(421, "4.3.2", "Server is going down, try again")
 _FULL = reply(421, "4.3.2", "Too many connections, try again later")
 _BROKEN = reply(421, "4.3.0", "Internal error, try again later")
-_HANDSHAKE_SECONDS: Final = 30.0
 
 
 class Observer(Protocol):
@@ -77,6 +77,7 @@ class RelaySMTP(SMTP):
         self.deadline = 0.0
         self._end = 0.0
         self._upgrading = False
+        self._hello = b""
         self._eof = False
         self._unread = False
         self._task: asyncio.Task[None] | None = None
@@ -112,7 +113,12 @@ class RelaySMTP(SMTP):
         self._flush()
 
     def data_received(self, data: bytes) -> None:
-        if self._upgrading or self.transport.is_closing():
+        if self._upgrading:
+            # uvloop reads after connection_made although that paused it: this is the ClientHello of an implicit port.
+            self._hello += data
+            self.transport.pause_reading()
+            return
+        if self.transport.is_closing():
             return
         try:
             self.dialogue.receive(data)
@@ -232,15 +238,8 @@ class RelaySMTP(SMTP):
 
     async def _upgrade(self) -> None:
         """RFC 3207 §4, RFC 8314 §3: handshake, then a session that knows nothing but its TLS facts."""
-        transport = await self.loop.start_tls(
-            self.transport,
-            self,
-            self._port.tls_context(),
-            server_side=True,
-            ssl_handshake_timeout=_HANDSHAKE_SECONDS,
-        )
-        if transport is None:
-            raise ConnectionResetError("peer left during the handshake")
+        transport = await start_server_tls(self.transport, self, self._port.tls_context(), lambda: self._hello)
+        self._hello = b""
         self.transport = transport
         transport.set_write_buffer_limits(high=_WRITE_BUFFER)
         facts = tls_facts(transport)
