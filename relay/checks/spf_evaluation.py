@@ -117,7 +117,7 @@ class Evaluation:
         if name == "all":
             return True
         if mechanism.network is not None:
-            return self._sender.ip in mechanism.network
+            return mechanism.network.holds(self._sender.ip.version, int(self._sender.ip))
         if self._unusable(mechanism.domain):
             return False
         if name == "include":
