@@ -19,6 +19,7 @@ from relay.mail.outcome import Deferred, Failed, Fault, Outcome
 from relay.mail.reply import Reply, printable, reply
 from relay.ports import Clock, DeliveryReport, DeliveryRequest, MxHost, MxLookup
 from relay.settings import DeliverySettings
+from relay.transports.guard import AddressGuard
 from relay.transports.pool import Pool
 from relay.transports.smtp_client import Endpoint, Sweeper, TlsMode
 from relay.transports.smtp_sender import SmtpSender
@@ -27,6 +28,7 @@ from relay.transports.tls import unverified_context
 
 _AVOIDED_SECONDS: Final = 60.0
 _REMEMBERED: Final = 4096
+_PUBLIC_ONLY: Final = AddressGuard()
 
 
 class MxTransport:
@@ -123,8 +125,7 @@ def _may_dial(address: str, *, private: bool, ipv6: bool, source: str) -> bool:
         return False
     if source and ip_address(source).version != ip.version:
         return False
-    mapped = getattr(ip, "ipv4_mapped", None)
-    return private or ((mapped or ip).is_global and not ip.is_multicast)
+    return private or _PUBLIC_ONLY.permits(address)
 
 
 def _parse_override(text: str, tls: TlsMode) -> Endpoint:

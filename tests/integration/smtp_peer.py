@@ -70,6 +70,7 @@ class Peer:
         good_sessions: int = 0,
         limit: int = 0,
         restart_after: int = 0,
+        listener: socket.socket | None = None,
     ) -> None:
         self.faults = faults or {}
         self.offer = offer
@@ -84,7 +85,7 @@ class Peer:
         self.sessions: list[Seen] = []
         self._threads: list[threading.Thread] = []
         self._open: set[socket.socket] = set()
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = listener or socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._stopping = False
 
@@ -95,7 +96,7 @@ class Peer:
     def __exit__(self, *_: object) -> None:
         self._stopping = True
         # Closing a listener does not wake its accept(); a last connection does.
-        socket.create_connection(("127.0.0.1", self.port)).close()
+        socket.create_connection(self._listener.getsockname()[:2]).close()
         for connection in list(self._open):
             try:
                 connection.shutdown(socket.SHUT_RDWR)
