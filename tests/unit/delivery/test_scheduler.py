@@ -1,0 +1,163 @@
+"""Whose turn it is: round robin over next hops, limits for each and for all; and how a message becomes jobs."""
+
+from __future__ import annotations
+
+import random
+
+from relay.delivery.job import InFlight, Job, plan
+from relay.delivery.scheduler import Scheduler
+from relay.mail.envelope import Envelope, Recipient
+from relay.ports import QueuedMessage, QueuedRecipient
+from relay.settings import MatchSettings, RouteSettings
+
+DIRECT = RouteSettings(name="direct", via=("direct",))
+RELAY = RouteSettings(name="relay", via=("smarthost:one", "direct"))
+PROVIDER = RouteSettings(name="provider", via=("provider:one",))
+
+
+def message(*addresses: str, sender: str | None = "a@b.example", tags: tuple[str, ...] = ()) -> QueuedMessage:
+    recipients = tuple(map(Recipient, addresses))
+    due = tuple(QueuedRecipient(n, one, 0, 100.0 - n) for n, one in enumerate(recipients))
+    return QueuedMessage("0" * 16, "acme", "app", Envelope(sender, recipients), 10, 1.0, tags, due)
+
+
+def job(destination: str, route: RouteSettings = DIRECT) -> Job:
+    one = message(f"x@{destination}")
+    return Job(InFlight(one, b""), one.due, route, destination)
+
+
+def jobs_of(one: QueuedMessage, *routes: RouteSettings) -> list[Job]:
+    return plan(InFlight(one, b""), one.due, routes)
+
+
+def popped(scheduler: Scheduler) -> list[Job]:
+    found = []
+    while (one := scheduler.pop()) is not None:
+        found.append(one)
+    return found
+
+
+def test_next_hops_take_turns_however_much_waits_for_each():
+    scheduler = Scheduler(concurrency=9, destination_concurrency=5)
+    for destination in ["big.example"] * 1000 + ["b.example"] * 2 + ["c.example"]:
+        scheduler.add(job(destination))
+    order = [one.destination[0] for one in popped(scheduler)]
+    assert order == ["b", "b", "c", "b", "b", "b", "b", "b"]
+
+
+def test_a_huge_next_hop_holds_its_own_places_only():
+    scheduler = Scheduler(concurrency=100, destination_concurrency=3)
+    for _ in range(1000):
+        scheduler.add(job("big.example"))
+    assert len(popped(scheduler)) == 3
+    scheduler.add(job("small.example"))
+    assert [one.destination for one in popped(scheduler)] == ["small.example"]
+
+
+def test_no_more_run_than_all_may():
+    scheduler = Scheduler(concurrency=4, destination_concurrency=3)
+    for number in range(10):
+        scheduler.add(job(f"d{number}.example"))
+    running = popped(scheduler)
+    assert len(running) == scheduler.running == 4
+    scheduler.release(running[0])
+    assert len(popped(scheduler)) == 1
+
+
+def test_a_place_that_is_released_is_given_to_the_next_in_line():
+    scheduler = Scheduler(concurrency=10, destination_concurrency=1)
+    first, second = job("a.example"), job("a.example")
+    scheduler.add(first)
+    scheduler.add(second)
+    assert popped(scheduler) == [first]
+    scheduler.release(first)
+    assert popped(scheduler) == [second]
+    scheduler.release(second)
+    assert scheduler.pop() is None
+    assert list(scheduler.queues()) == []
+
+
+def test_what_is_removed_does_not_run_and_what_runs_is_not_removed():
+    scheduler = Scheduler(concurrency=10, destination_concurrency=1)
+    jobs = [job("a.example") for _ in range(3)]
+    for one in jobs:
+        scheduler.add(one)
+    running = scheduler.pop()
+    assert scheduler.remove(lambda one: True) == jobs[1:]
+    assert scheduler.waiting("direct:a.example") == 0
+    assert list(scheduler.queues()) == [("direct:a.example", 0, 1)]
+    scheduler.release(running)
+    assert scheduler.pop() is None
+
+
+def test_any_course_of_events_keeps_the_limits_and_loses_no_job():
+    dice = random.Random(3)
+    scheduler = Scheduler(concurrency=7, destination_concurrency=2)
+    waiting, running = 0, []
+    for _ in range(5000):
+        if dice.random() < 0.5:
+            scheduler.add(job(f"d{dice.randrange(6)}.example"))
+            waiting += 1
+        if running and dice.random() < 0.5:
+            scheduler.release(running.pop(dice.randrange(len(running))))
+        if dice.random() < 0.7 and (one := scheduler.pop()) is not None:
+            running.append(one)
+            waiting -= 1
+        if dice.random() < 0.01:
+            waiting -= len(scheduler.remove(lambda one: one.destination == "d3.example"))
+        counts = {queue: (wait, run) for queue, wait, run in scheduler.queues()}
+        assert sum(wait for wait, _ in counts.values()) == waiting
+        assert sum(run for _, run in counts.values()) == len(running) == scheduler.running <= 7
+        assert all(run <= 2 for _, run in counts.values())
+    while running:
+        scheduler.release(running.pop())
+        while (one := scheduler.pop()) is not None:
+            running.append(one)
+            waiting -= 1
+    assert waiting == 0
+
+
+def test_recipients_of_one_domain_travel_together_to_its_mx():
+    jobs = jobs_of(message("a@x.example", "b@y.example", "c@x.example"), DIRECT)
+    assert [(one.destination, [w.index for w in one.recipients]) for one in jobs] == [
+        ("x.example", [0, 2]),
+        ("y.example", [1]),
+    ]
+    assert [one.queue for one in jobs] == ["direct:x.example", "direct:y.example"]
+
+
+def test_a_provider_takes_all_domains_at_once():
+    [one] = jobs_of(message("a@x.example", "b@y.example"), PROVIDER)
+    assert (one.destination, one.queue, len(one.recipients)) == ("", "provider:one", 2)
+
+
+def test_where_a_later_candidate_goes_by_mx_domains_stay_apart_but_wait_in_one_line():
+    jobs = jobs_of(message("a@x.example", "b@y.example"), RELAY)
+    assert [(one.destination, one.queue) for one in jobs] == [
+        ("x.example", "smarthost:one"),
+        ("y.example", "smarthost:one"),
+    ]
+
+
+def test_each_recipient_goes_by_its_own_route():
+    by_domain = RouteSettings(name="x", match=MatchSettings(recipient_domain=("x.example",)), via=("provider:one",))
+    jobs = jobs_of(message("a@x.example", "b@y.example"), by_domain)
+    assert [(one.route.name, one.recipients[0].index) for one in jobs] == [("x", 0), ("default", 1)]
+
+
+def test_two_routes_of_one_name_are_two_routes():
+    first = RouteSettings(name="x", match=MatchSettings(recipient_domain=("x.example",)), via=("provider:one",))
+    second = RouteSettings(name="x", via=("provider:two",))
+    jobs = jobs_of(message("a@x.example", "b@y.example"), first, second)
+    assert [one.route.via for one in jobs] == [("provider:one",), ("provider:two",)]
+
+
+def test_a_job_has_at_most_a_hundred_recipients():
+    jobs = jobs_of(message(*(f"r{n}@x.example" for n in range(250))), DIRECT)
+    assert [len(one.recipients) for one in jobs] == [100, 100, 50]
+    assert [w.index for one in jobs for w in one.recipients] == list(range(250))
+
+
+def test_a_job_is_as_old_as_its_oldest_recipient():
+    [one] = jobs_of(message("a@x.example", "b@x.example"), DIRECT)
+    assert one.next_at == 99.0
