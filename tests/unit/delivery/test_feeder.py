@@ -1,0 +1,308 @@
+"""The feeder: what is due comes, whatever the clock, the window, the store or another destination does."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from delivery_kit import START, YES, FakeTransport, Setting, addresses, route, run, settings, until
+
+from relay.delivery import feeder as feeder_module
+from relay.mail.errors import StoreError
+from relay.mail.outcome import Deferred
+from relay.mail.reply import reply
+from relay.ports import DeliveryReport
+
+LATER = Deferred(reply(451, "4.2.1", "Try again"))
+
+
+def setting(tmp_path, **sections):
+    return Setting(tmp_path / "spool", settings(route=[route("direct")], **sections), {"direct": FakeTransport()})
+
+
+def everybody_but(slow: str, gate: asyncio.Event):
+    """Mail for one domain hangs until the gate opens; the rest goes at once."""
+
+    async def answer(request, content):
+        if request.destination == slow:
+            await gate.wait()
+        return DeliveryReport(dict.fromkeys(addresses(request), YES))
+
+    return answer
+
+
+def delivered(one: Setting) -> set[str]:
+    return {event.message_id for event in one.heard.events if event.kind.value == "delivered"}
+
+
+def test_a_start_brings_what_an_earlier_run_left(tmp_path):
+    async def scene():
+        async with setting(tmp_path) as one:
+            ids = [await one.accept(submit=False) for _ in range(30)]
+            one.feed()
+            await until(lambda: delivered(one) == set(ids))
+
+    run(scene())
+
+
+def test_a_deferral_comes_back_when_it_is_due_and_not_before(tmp_path):
+    async def scene():
+        async with setting(tmp_path) as one:
+            direct = one.transports["direct"]
+            direct.answer = lambda request, content: DeliveryReport({"c@d.example": LATER})
+            message_id = await one.accept()
+            await one.idle()
+            due = await one.spool.next_due_at(0.0)
+            direct.answer = lambda request, content: DeliveryReport({"c@d.example": YES})
+            one.feed()
+            await one.advance_to(due - 0.001)
+            await until(one._has_looked)
+            assert len(direct.requests) == 1
+            await one.advance_to(due)
+            await until(lambda: delivered(one) == {message_id})
+
+    run(scene())
+
+
+def test_the_feeder_is_awake_when_the_next_deferral_is_due(tmp_path):
+    """No one has to tell it: it sleeps until then by itself."""
+
+    async def scene():
+        async with setting(
+            tmp_path, retry={"quick": {"delays": [0.05], "jitter": 0}}, delivery={"retry": "quick"}
+        ) as one:
+            direct = one.transports["direct"]
+            direct.answer = lambda request, content: DeliveryReport({"c@d.example": LATER})
+            one.feed()
+            await until(one._has_looked)
+            message_id = await one.accept()
+            await until(lambda: one.heard.events)
+            direct.answer = lambda request, content: DeliveryReport({"c@d.example": YES})
+            one.clock.time += 0.05
+            await until(lambda: delivered(one) == {message_id}, seconds=2.0)
+
+    run(scene())
+
+
+def test_a_queue_longer_than_one_read_is_walked_along(tmp_path, monkeypatch):
+    async def scene():
+        monkeypatch.setattr(feeder_module, "_LARGEST_READ", 5)
+        async with setting(tmp_path) as one:
+            gate = asyncio.Event()
+            one.transports["direct"].answer = everybody_but("slow.example", gate)
+            slow = [await one.accept("x@slow.example", submit=False) for _ in range(30)]
+            one.clock.time += 1
+            quick = [await one.accept("x@quick.example", submit=False) for _ in range(30)]
+            one.feed()
+            await until(lambda: delivered(one) >= set(quick))
+            gate.set()
+            await until(lambda: delivered(one) == {*slow, *quick})
+
+    run(scene())
+
+
+def test_many_with_one_due_time_do_not_hide_who_comes_after(tmp_path, monkeypatch):
+    async def scene():
+        monkeypatch.setattr(feeder_module, "_LARGEST_READ", 5)
+        async with setting(tmp_path) as one:
+            gate = asyncio.Event()
+            one.transports["direct"].answer = everybody_but("slow.example", gate)
+            slow = [await one.accept("x@slow.example", submit=False) for _ in range(30)]
+            quick = await one.accept("x@quick.example", submit=False)
+            one.feed()
+            await until(lambda: quick in delivered(one))
+            gate.set()
+            await until(lambda: delivered(one) == {*slow, quick})
+
+    run(scene())
+
+
+def test_a_destination_that_hangs_fills_its_share_of_the_window_and_no_more(tmp_path):
+    async def scene():
+        given = {"spool": {"window": 40}, "delivery": {"destination_concurrency": 2}}
+        async with setting(tmp_path, **given) as one:
+            gate = asyncio.Event()
+            one.transports["direct"].answer = everybody_but("slow.example", gate)
+            one.feed()
+            slow = [await one.accept("x@slow.example") for _ in range(100)]
+            assert one.engine.room >= 30
+            quick = [await one.accept(f"x@d{n}.example") for n in range(60)]
+            await until(lambda: delivered(one) == set(quick))
+            gate.set()
+            await until(lambda: delivered(one) == {*slow, *quick})
+            assert len(one.transports["direct"].requests) == 160
+
+    run(scene())
+
+
+def test_a_destination_that_hangs_does_not_hide_the_retries_of_others_in_the_spool(tmp_path, monkeypatch):
+    async def scene():
+        monkeypatch.setattr(feeder_module, "_LARGEST_READ", 5)
+        given = {"spool": {"window": 40}, "delivery": {"destination_concurrency": 2}}
+        async with setting(tmp_path, **given) as one:
+            gate = asyncio.Event()
+            one.transports["direct"].answer = everybody_but("slow.example", gate)
+            slow = [await one.accept("x@slow.example", submit=False) for _ in range(60)]
+            one.clock.time += 10
+            quick = [await one.accept("x@quick.example", submit=False) for _ in range(60)]
+            one.feed()
+            await until(lambda: delivered(one) == set(quick))
+            gate.set()
+            await until(lambda: delivered(one) == {*slow, *quick})
+
+    run(scene())
+
+
+def test_one_message_may_find_one_of_its_next_hops_crowded(tmp_path):
+    async def scene():
+        given = {"spool": {"window": 10}, "delivery": {"destination_concurrency": 1}}
+        async with setting(tmp_path, **given) as one:
+            gate = asyncio.Event()
+            one.transports["direct"].answer = everybody_but("slow.example", gate)
+            one.feed()
+            for _ in range(3):
+                await one.accept("x@slow.example")
+            message_id = await one.accept("x@slow.example", "x@quick.example")
+            await until(lambda: one.heard.kinds(message_id, "x@quick.example") == ["delivered"])
+            assert (message_id, 0) not in one.engine.active
+            gate.set()
+            await until(lambda: len(delivered(one)) == 4 and len(one.heard.events) == 5)
+
+    run(scene())
+
+
+@pytest.mark.parametrize("jump", [-86_400.0, -3.0, 86_400.0 * 365])
+def test_a_clock_that_jumps_loses_nothing(tmp_path, jump):
+    async def scene():
+        async with setting(tmp_path, spool={"window": 3}) as one:
+            gate = asyncio.Event()
+            one.transports["direct"].answer = everybody_but("slow.example", gate)
+            one.feed()
+            ids = [await one.accept("x@slow.example") for _ in range(6)]
+            await one.advance_to(START + 60)
+            await until(one._has_looked)
+            await one.advance_to(START + 60 + jump)
+            ids += [await one.accept("x@slow.example") for _ in range(6)]
+            gate.set()
+            await until(lambda: len(delivered(one)) >= 6 if jump < -10 else len(delivered(one)) == 12)
+            await one.advance_to(START + 86_400 * 366)
+            await until(lambda: delivered(one) == set(ids))
+            assert len(one.transports["direct"].requests) == 12
+
+    run(scene())
+
+
+def test_a_message_left_out_during_a_look_is_not_lost(tmp_path):
+    """Its commit may take long: the cursor has passed its time when the engine says no."""
+
+    async def scene():
+        async with setting(tmp_path, spool={"window": 2}) as one:
+            gate = asyncio.Event()
+            one.transports["direct"].answer = everybody_but("slow.example", gate)
+            first = await one.accept("x@slow.example")
+            one.feed()
+            await one.advance_to(START + 100)
+            await until(one._has_looked)
+            one.clock.time = START + 20
+            second = await one.accept("x@slow.example", submit=False)
+            one.clock.time = START + 100
+            [late] = [message for message in await one.spool.due(0.0, START + 50, 10) if message.id == second]
+            real, filler = one.spool.due, []
+
+            async def due(after, until_, limit):
+                found = await real(after, until_, limit)
+                one.spool.due = real
+                filler.append(await one.accept("x@slow.example"))
+                one.offer(late)
+                assert one.feeder._left_out == START + 20
+                return [message for message in found if message.id != second]
+
+            one.spool.due = due
+            await one.advance_to(START + 101)
+            await until(lambda: one.spool.due == real)
+            await until(one._has_looked)
+            gate.set()
+            await until(lambda: delivered(one) == {first, second, *filler}, seconds=5.0)
+
+    run(scene())
+
+
+def test_a_store_that_cannot_be_read_is_asked_again(tmp_path, monkeypatch):
+    async def scene():
+        monkeypatch.setattr(feeder_module, "_AFTER_AN_ERROR", 0.001)
+        async with setting(tmp_path) as one:
+            message_id = await one.accept(submit=False)
+            real, errors = one.spool.due, [StoreError("disk"), RuntimeError("bug"), StoreError("disk")]
+
+            async def due(*arguments):
+                if errors:
+                    raise errors.pop()
+                return await real(*arguments)
+
+            one.spool.due = due
+            one.feed()
+            await until(lambda: delivered(one) == {message_id})
+            assert len(one.heard.store_failures) == 2
+            assert [where for where, _ in one.heard.failures] == ["feeder"]
+
+    run(scene())
+
+
+def test_a_refill_that_fails_is_made_again(tmp_path, monkeypatch):
+    async def scene():
+        monkeypatch.setattr(feeder_module, "_AFTER_AN_ERROR", 0.001)
+        given = {"spool": {"window": 10}, "delivery": {"destination_concurrency": 1}}
+        async with setting(tmp_path, **given) as one:
+            gate = asyncio.Event()
+            one.transports["direct"].answer = everybody_but("slow.example", gate)
+            ids = [await one.accept("x@slow.example") for _ in range(8)]
+            await one.advance_to(START + 1000)
+            one.feed()
+            await until(one._has_looked)
+            real, errors = one.spool.due, [StoreError("disk"), StoreError("disk")]
+
+            async def due(*arguments):
+                if errors:
+                    raise errors.pop()
+                return await real(*arguments)
+
+            one.spool.due = due
+            gate.set()
+            await until(lambda: delivered(one) == set(ids))
+            assert not errors
+
+    run(scene())
+
+
+def test_what_the_operator_made_due_comes_at_once(tmp_path):
+    async def scene():
+        async with setting(tmp_path) as one:
+            direct = one.transports["direct"]
+            direct.answer = lambda request, content: DeliveryReport({"c@d.example": LATER})
+            ids = [await one.accept() for _ in range(20)]
+            await one.idle()
+            direct.answer = lambda request, content: DeliveryReport({"c@d.example": YES})
+            one.feed()
+            await until(one._has_looked)
+            one.clock.time += 1
+            assert await one.spool.retry(ids) == 20
+            one.feeder.look()
+            await until(lambda: delivered(one) == set(ids))
+
+    run(scene())
+
+
+def test_a_row_nobody_told_of_is_found_by_the_full_look(tmp_path):
+    async def scene():
+        async with setting(tmp_path) as one:
+            one.feed()
+            await one.advance_to(START + 1000)
+            await until(one._has_looked)
+            one.clock.time = START
+            message_id = await one.accept(submit=False)
+            await one.advance_to(START + 1500)
+            await until(one._has_looked)
+            await one.advance_to(START + 2300)
+            await until(lambda: delivered(one) == {message_id})
+
+    run(scene())
