@@ -77,7 +77,8 @@ class RelaySMTP(SMTP):
         self.deadline = 0.0
         self._end = 0.0
         self._upgrading = False
-        self._hello = b""
+        self._shaking_hands = False
+        self._early = b""
         self._eof = False
         self._unread = False
         self._task: asyncio.Task[None] | None = None
@@ -114,9 +115,11 @@ class RelaySMTP(SMTP):
 
     def data_received(self, data: bytes) -> None:
         if self._upgrading:
-            # uvloop reads after connection_made although that paused it: this is the ClientHello of an implicit port.
-            self._hello += data
-            self.transport.pause_reading()
+            # Before the handshake: the ClientHello of an implicit port, which uvloop reads although that is paused.
+            # After it: the first words inside TLS, which may be here before the task that waits for the handshake.
+            self._early += data
+            if not self._shaking_hands:
+                self.transport.pause_reading()
             return
         if self.transport.is_closing():
             return
@@ -238,8 +241,7 @@ class RelaySMTP(SMTP):
 
     async def _upgrade(self) -> None:
         """RFC 3207 §4, RFC 8314 §3: handshake, then a session that knows nothing but its TLS facts."""
-        transport = await start_server_tls(self.transport, self, self._port.tls_context(), lambda: self._hello)
-        self._hello = b""
+        transport = await start_server_tls(self.transport, self, self._port.tls_context(), self._take_hello)
         self.transport = transport
         transport.set_write_buffer_limits(high=_WRITE_BUFFER)
         facts = tls_facts(transport)
@@ -251,6 +253,13 @@ class RelaySMTP(SMTP):
         self._port.observer.tls_started(self.dialogue.session, facts)
         if self._port.settings.tls == "implicit":
             self.dialogue.greet()
+        first_words, self._early = self._early, b""
+        self.dialogue.receive(first_words)
+
+    def _take_hello(self) -> bytes:
+        self._shaking_hands = True
+        hello, self._early = self._early, b""
+        return hello
 
     def _broken(self, error: Exception) -> None:
         """A bug of ours costs this session, never the process, and is always temporary for the client."""
