@@ -173,13 +173,13 @@ def test_vendors_words_are_capped_and_printable():
     assert len(text) <= 480
 
 
+KEYS = ["to", "errorCode", "messageId", "message", "error", "code", "details", "field"]
 JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=8),
               st.sampled_from([ANN, BOB, "errorCode", "error"])),
     lambda inner: st.one_of(
         st.lists(inner, max_size=4),
-        st.dictionaries(st.sampled_from(["to", "errorCode", "messageId", "message", "error", "code", "details", "field"]),
-                        inner, max_size=5),
+        st.dictionaries(st.sampled_from(KEYS), inner, max_size=5),
     ),
     max_leaves=25,
 )  # fmt: skip
