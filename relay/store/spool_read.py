@@ -104,7 +104,8 @@ def listing(
     rows = connection.execute(
         "SELECT id, account, reverse_path, size, received_at FROM message WHERE id IN (SELECT message FROM body)"
         " AND (?1 = '' OR account = ?1) AND (?2 = '' OR id IN"
-        " (SELECT message FROM recipient WHERE state < 10 AND address LIKE '%@' || ?2)) ORDER BY id LIMIT ?3",
+        " (SELECT message FROM recipient WHERE state < 10 AND substr(lower(address), -(length(?2) + 1)) = '@' || ?2))"
+        " ORDER BY id LIMIT ?3",
         (account, domain.lower(), limit),
     )
     for number, owner, reverse_path, size, received_at in rows:
