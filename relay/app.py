@@ -131,6 +131,7 @@ class Worker:
         self._listeners = Listeners(settings.limits, settings.hostname, self.telemetry, self._tls_context)
         self._tasks: list[asyncio.Task[None]] = []
         self._at_stop: list[Callable[[], Awaitable[None]]] = []
+        self._started = False
         self._draining = False
 
     # --- life ----------------------------------------------------------------------------------------------
@@ -149,6 +150,7 @@ class Worker:
         self._start_task(self._gauges())
         await self._open_doors()
         await self._open_http()
+        self._started = True
         self.telemetry.log.server_started(__version__, worker=self._index, pid=os.getpid())
 
     async def stop(self) -> None:
@@ -167,7 +169,8 @@ class Worker:
         for lane in self._lanes:
             await lane.spool.close()
         self._registry.close()
-        self.telemetry.log.server_stopped(worker=self._index)
+        if self._started:
+            self.telemetry.log.server_stopped(worker=self._index)
 
     def reload(self) -> None:
         """SIGHUP: certificates and signing keys are read again; what cannot be read leaves the old in force."""

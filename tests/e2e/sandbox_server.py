@@ -108,10 +108,15 @@ class Server:
         return code
 
     def client(self, port: int = 1587) -> smtplib.SMTP:
-        """A logged-in client over STARTTLS."""
-        facts = self.facts
-        client = smtplib.SMTP("127.0.0.1", port + self.offset, local_hostname="client.example", timeout=30)
-        client.starttls(context=ssl.create_default_context(cafile=facts["ca_file"]))
+        """A logged-in client over TLS."""
+        facts, name = self.facts, "client.example"
+        context = ssl.create_default_context(cafile=facts["ca_file"])
+        client: smtplib.SMTP
+        if port == 1465:
+            client = smtplib.SMTP_SSL("127.0.0.1", port + self.offset, name, context=context, timeout=30)
+        else:
+            client = smtplib.SMTP("127.0.0.1", port + self.offset, name, timeout=30)
+            client.starttls(context=context)
         client.login(facts["username"], facts["password"])
         return client
 

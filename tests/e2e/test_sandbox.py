@@ -18,7 +18,7 @@ def send(server: Server, *recipients: str, port: int = 1587) -> dict[str, tuple[
         return client.sendmail(sender, list(recipients), MESSAGE.format(sender=sender))
 
 
-@pytest.mark.parametrize("port", [1025, 1587, 2525])
+@pytest.mark.parametrize("port", [1025, 1587, 2525, 1465])
 def test_a_message_sent_arrives_signed_with_its_bytes_unchanged(running: Server, port: int) -> None:
     send(running, "anna@shop.example", port=port)
     (entry,) = running.arrived("anna@shop.example")

@@ -54,8 +54,10 @@ def test_spools_of_workers_that_are_no_more_are_emptied(server: Server) -> None:
     assert len(list((server.var / "spool").glob("*.db"))) == 3
     server.configure("workers = 3", "workers = 1")
     server.start()
-    text = server.get("/metrics").decode()
-    assert 'relay_queue_recipients{state="deferred"} 12.0' in text
+    end = time.monotonic() + 15
+    while 'relay_queue_recipients{state="deferred"} 12.0' not in server.get("/metrics").decode():
+        assert time.monotonic() < end, server.get("/metrics").decode()
+        time.sleep(0.1)
 
 
 def test_metrics_of_all_workers_are_one_page(server: Server) -> None:
