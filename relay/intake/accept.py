@@ -11,8 +11,9 @@ from typing import Protocol
 
 from relay.intake import stamp
 from relay.intake.author import authors
+from relay.mail.address import parse_address
 from relay.mail.envelope import Envelope
-from relay.mail.errors import StoreError
+from relay.mail.errors import AddressSyntaxError, StoreError
 from relay.mail.message import HeaderField, header_block, header_fields
 from relay.mail.reply import Reply, printable, reply
 from relay.mail.session import Login, Session
@@ -161,12 +162,20 @@ def _from_right(login: Login, fields: list[HeaderField]) -> Reply | None:
     for field in fields:
         if field.name != "from":
             continue
-        for address in authors(field.text) or [field.text]:
-            if not login.rights.allow(address):
-                shown = printable(address, 320)
+        for address in authors(field.text) or [""]:
+            if not _may_write_as(login, address):
+                shown = printable(address or field.text, 320)
                 text = f"{login.username} has no right to From: {shown}; it may send as {login.rights}"
                 return reply(550, "5.7.60", printable(text))
     return None
+
+
+def _may_write_as(login: Login, address: str) -> bool:
+    try:
+        return login.rights.allow(str(parse_address(address)))
+    except AddressSyntaxError:
+        # Who it is to the reader depends on the reader.
+        return False
 
 
 def has_bare_line_ends(content: bytes) -> bool:

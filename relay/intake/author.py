@@ -14,17 +14,28 @@ from typing import Final
 _OUTSIDE: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"|\\.|[^"\\()<>,;:\s]++|.', re.DOTALL)
 _IN_COMMENT: Final = re.compile(r"\\.|[^\\()]++|.", re.DOTALL)
 _SEPARATORS: Final = frozenset("<>,;:")
-_QUOTED: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_BETWEEN: Final = ""
 
 
 def authors(value: str) -> list[str]:
     """The addresses, in order. `"Joe" <joe@example.com>` gives `joe@example.com`."""
-    return [word for word in _words(value) if "@" in _QUOTED.sub("", word)]
+    found: list[str] = []
+    word: list[str] = []
+    is_address = False
+    for piece in (*_pieces(value), _BETWEEN):
+        if piece != _BETWEEN:
+            word.append(piece)
+            is_address |= "@" in piece and not piece.startswith('"')
+            continue
+        if is_address:
+            found.append("".join(word))
+        word, is_address = [], False
+    return found
 
 
-def _words(value: str) -> list[str]:
-    """What stands between separators, spaces and comments; a quoted string belongs to the word it touches."""
-    words = [""]
+def _pieces(value: str) -> list[str]:
+    """Words in pieces, a quoted string being one, with `_BETWEEN` for separators, spaces and comments."""
+    pieces: list[str] = []
     position = depth = 0
     while position < len(value):
         match = (_IN_COMMENT if depth else _OUTSIDE).match(value, position)
@@ -32,13 +43,13 @@ def _words(value: str) -> list[str]:
         piece, position = match[0], match.end()
         if piece == "(":
             depth += 1
-            words.append("")
+            pieces.append(_BETWEEN)
         elif depth:
             depth -= piece == ")"
         elif piece in _SEPARATORS or piece.isspace():
-            words.append("")
+            pieces.append(_BETWEEN)
         elif piece in ('"', ")"):
             return []
         else:
-            words[-1] += piece
-    return words if not depth else []
+            pieces.append(piece)
+    return pieces if not depth else []
