@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Iterable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import Final
 
 import aiohttp
@@ -23,13 +21,14 @@ from aiohttp.http import StreamWriter
 from yarl import URL
 
 import relay
-from relay.mail.errors import MessageSyntaxError, SettingsError
+from relay.mail.errors import MessageSyntaxError
 from relay.mail.outcome import Deferred, Failed, Fault, InDoubt, Outcome
 from relay.mail.reply import printable, reply
 from relay.mail.session import TlsFacts
 from relay.ports import Clock, DeliveryReport, DeliveryRequest, Resolver
 from relay.settings import ProviderSettings
 from relay.transports.guard import AddressGuard, ForbiddenAddressError, GuardedResolver
+from relay.transports.http_settings import checked_host, read_api_key, tls_context
 from relay.transports.providers.base import HttpRequest, HttpResponse, Provider, Refusal, Rendering
 
 RESPONSE_OCTETS: Final = 1_048_576
@@ -44,7 +43,6 @@ SHORTEST_SECRET: Final = 8
 """Characters of an API key from which it is taken out of answers before anybody quotes them."""
 
 _SLICE: Final = 65_536
-_KEY_CHARACTERS: Final = 4096
 _log = logging.getLogger(__name__)
 
 
@@ -59,10 +57,10 @@ class ProviderTransport:
         self._provider = provider
         self._clock = clock
         self._guard = AddressGuard(allow_private=settings.allow_private)
-        self._host = _checked_host(name, provider.base_url, settings.allow_private, self._guard)
+        self._host = checked_host(name, provider.base_url, settings.allow_private, self._guard)
         self._api_key = read_api_key(name, settings.api_key_file)
         secure = URL(provider.base_url).scheme == "https"
-        self._tls = _tls_context(name, settings.ca_file) if secure else True  # True: aiohttp's word for "its default"
+        self._tls = tls_context(name, settings.ca_file) if secure else True  # True: aiohttp's word for "its default"
         self._timeout = settings.timeout
         self._resolver = resolver
         self._session: aiohttp.ClientSession | None = None
@@ -278,9 +276,6 @@ def _stops_the_rest(outcomes: Iterable[Outcome]) -> Outcome | None:
     return None
 
 
-# --- settings and header values ----------------------------------------------------------------------------
-
-
 def parse_retry_after(value: str, now: float) -> float | None:
     """Seconds or an HTTP-date (RFC 9110 §10.2.3) as seconds from `now`, clamped to RETRY_AFTER_RANGE; else None."""
     value = value.strip()[:64]
@@ -292,44 +287,3 @@ def parse_retry_after(value: str, now: float) -> float | None:
         except (ValueError, TypeError, OverflowError):
             return None
     return min(max(seconds, RETRY_AFTER_RANGE[0]), RETRY_AFTER_RANGE[1])
-
-
-def read_api_key(name: str, path: Path) -> str:
-    """The key that stands alone in a file. Raises SettingsError with the file and the fix, never with its content."""
-    key = f"provider.{name}.api_key_file"
-    try:
-        text = path.read_text(encoding="ascii")[:_KEY_CHARACTERS].strip()
-    except OSError as error:
-        raise SettingsError(f"{key}: cannot read {path} ({error.strerror}); check the path and its owner") from error
-    except UnicodeDecodeError:
-        raise SettingsError(f"{key}: {path} holds no API key (not ASCII); write the key alone into it") from None
-    if not text:
-        raise SettingsError(f"{key}: {path} is empty; write the API key into it")
-    if any(not "!" <= character <= "~" for character in text):
-        raise SettingsError(f"{key}: {path} holds more than one word; write the API key alone into it")
-    return text
-
-
-def _tls_context(name: str, ca_file: Path | None) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except (OSError, ssl.SSLError) as error:
-        reason = error.strerror or "no PEM certificate in it"
-        raise SettingsError(f"provider.{name}.ca_file: cannot use {ca_file} ({reason}); name a PEM file") from error
-
-
-def _checked_host(name: str, base_url: str, allow_private: bool, guard: AddressGuard) -> str:
-    key = f"provider.{name}.base_url"
-    try:
-        url = URL(base_url)
-        host = url.host or ""
-    except ValueError as error:
-        raise SettingsError(f"{key}: no URL: {error}") from error
-    if url.scheme not in ("https", "http") or not host or url.user or url.query_string or url.fragment:
-        raise SettingsError(f"{key}: use https://host/path, without user, query or fragment (found {base_url!r})")
-    if url.scheme == "http" and not allow_private:
-        raise SettingsError(f"{key}: the API key would travel in clear text; use https:// (or allow_private = true)")
-    literal = host.replace(".", "").isdigit() or ":" in host
-    if literal and not guard.permits(host):
-        raise SettingsError(f"{key}: {host} is no public address; set allow_private = true if it is meant")
-    return host

@@ -20,7 +20,8 @@ from relay.mail.errors import SettingsError
 from relay.mail.outcome import Deferred, Failed, Fault, InDoubt, Sent
 from relay.ports import DeliveryReport, DeliveryRequest, DnsAnswer
 from relay.settings import ProviderSettings
-from relay.transports.http import ProviderTransport, parse_retry_after, read_api_key
+from relay.transports.http import ProviderTransport, parse_retry_after
+from relay.transports.http_settings import read_api_key
 from relay.transports.providers import build_provider
 
 KEY = "sk_0123456789abcdef"
