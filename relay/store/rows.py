@@ -6,6 +6,8 @@ Statement texts repeat (chunk sizes are powers of two), so the connection's stat
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import apsw
@@ -28,9 +30,10 @@ def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
             start += size
 
 
-def _placeholders(rows: Sequence[Row]) -> str:
-    one = "(" + ",".join("?" * len(rows[0])) + ")"
-    return ",".join([one] * len(rows))
+@lru_cache(maxsize=256)
+def _placeholders(count: int, width: int) -> str:
+    one = "(" + ",".join("?" * width) + ")"
+    return ",".join([one] * count)
 
 
 def query(connection: apsw.Connection, text: str, bindings: Sequence[Any] = ()) -> list[Any]:
@@ -46,15 +49,14 @@ def value(connection: apsw.Connection, text: str, bindings: Sequence[Any] = ()) 
 def insert(connection: apsw.Connection, into: str, rows: Sequence[Row]) -> None:
     """`into` is `table(column, ...)`."""
     for chunk in _chunks(rows):
-        values = [value for row in chunk for value in row]
-        connection.execute(f"INSERT INTO {into} VALUES {_placeholders(chunk)}", values)  # noqa: S608 - our own text
+        text = f"INSERT INTO {into} VALUES {_placeholders(len(chunk), len(chunk[0]))}"  # noqa: S608 - our own text
+        connection.execute(text, list(chain.from_iterable(chunk)))
 
 
 def update(connection: apsw.Connection, columns: str, statement: str, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
     """Run `statement` with `v(columns)` holding the rows; returns what it RETURNs."""
     returned: list[tuple[Any, ...]] = []
     for chunk in _chunks(rows):
-        values = [value for row in chunk for value in row]
-        text = f"WITH v({columns}) AS (VALUES {_placeholders(chunk)}) {statement}"
-        returned += connection.execute(text, values).fetchall()
+        text = f"WITH v({columns}) AS (VALUES {_placeholders(len(chunk), len(chunk[0]))}) {statement}"
+        returned += connection.execute(text, list(chain.from_iterable(chunk))).fetchall()
     return returned

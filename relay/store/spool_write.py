@@ -26,7 +26,7 @@ _EVENT: Final = "event(message, seq, at, n, kind, reply)"
 _SETTLE: Final = (
     "UPDATE recipient SET state = v.state, attempts = attempts + v.tried, next_at = v.next_at,"
     " reply = v.reply, remote_id = v.remote_id"
-    " FROM v WHERE recipient.message = v.message AND recipient.n = v.n AND recipient.state < 2"
+    " FROM v WHERE recipient.message = v.message AND recipient.n = v.n AND recipient.state < 10"
 )
 _CLOSE_ATTEMPT: Final = (
     "UPDATE attempt SET ended_at = v.ended_at, host = v.host, tls = v.tls"
@@ -164,10 +164,9 @@ class Batch:
         self, connection: apsw.Connection, starts: Mapping[int, AttemptStart]
     ) -> Iterator[tuple[int, AttemptBegun]]:
         """Attempts of recipients that still wait: a reader may have seen them before they ended or were cancelled."""
+        keys = {place: (to_number(start.message_id), microseconds(start.started_at)) for place, start in starts.items()}
         asked = [
-            (place, to_number(start.message_id), n, microseconds(start.started_at))
-            for place, start in starts.items()
-            for n in start.recipients
+            (place, keys[place][0], n, keys[place][1]) for place, start in starts.items() for n in start.recipients
         ]
         waiting: dict[int, list[int]] = {}
         for place, n in update(connection, "place, message, n, at", _STILL_WAITING, asked):
@@ -177,8 +176,7 @@ class Batch:
             indexes = tuple(sorted(waiting.get(place, ())))
             attempt = self._next() if indexes else 0
             if indexes:
-                at = microseconds(start.started_at)
-                number = to_number(start.message_id)
+                number, at = keys[place]
                 rows.append((number, attempt, json.dumps(indexes), start.transport, start.destination, at))
             yield place, AttemptBegun(attempt, indexes)
         insert(connection, _ATTEMPT, rows)
@@ -231,10 +229,8 @@ def _retry(connection: apsw.Connection, operation: Retry, now: int) -> int:
 
 def last_sequence(connection: apsw.Connection) -> int:
     """The highest number of an event or attempt of a message that may still get one."""
-    unfinished = "WHERE message IN (SELECT message FROM body)"
-    event = value(connection, f"SELECT coalesce(max(seq), 0) FROM event {unfinished}")  # noqa: S608 - our own text
-    attempt = value(connection, f"SELECT coalesce(max(id), 0) FROM attempt {unfinished}")  # noqa: S608 - our own text
-    return int(max(event, attempt))
+    newest = "SELECT coalesce(max((SELECT max({0}) FROM {1} WHERE {1}.message = body.message)), 0) FROM body"
+    return max(value(connection, newest.format("seq", "event")), value(connection, newest.format("id", "attempt")))
 
 
 def recover(connection: apsw.Connection, now: float) -> int:

@@ -407,6 +407,8 @@ def test_what_is_held_is_neither_due_nor_gone(bench):
     assert bench.due(until=START + 1e9) == []
     assert bench.run(bench.spool.read_content(message_id)) == CONTENT
     assert bench.run(bench.spool.cancel([message_id], frozenset())) == [(message_id, 0)]
+    assert bench.states(message_id) == ["cancelled"]
+    assert bench.run(bench.spool.counts()).messages == 0
 
 
 # --- the end -------------------------------------------------------------------------------------------------

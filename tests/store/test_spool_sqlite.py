@@ -425,3 +425,24 @@ def test_what_is_no_id_is_refused(text):
 def test_an_id_reads_back():
     for number in (0, 1, (1 << 63) - 1):
         assert to_number(to_text(number)) == number
+
+
+# --- what must not get slow with the queue -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "SELECT count(*), min(message) FROM body",
+        "SELECT message FROM body WHERE content IS NULL",
+        "SELECT state, count(*) FROM recipient WHERE state < 2 GROUP BY state",
+        "SELECT count(*) FROM recipient WHERE state = 2",
+        "SELECT min(next_at) FROM recipient WHERE state < 2 AND next_at > 5",
+    ],
+)
+def test_counting_reads_indexes_only(bench, question):
+    """Asked every few seconds: with a large queue, reading the bodies' own pages would be gigabytes."""
+    plan = bench.spool._reader.execute(f"EXPLAIN QUERY PLAN {question}").fetchall()
+    steps = [row[3] for row in plan if row[3].startswith(("SCAN", "SEARCH"))]
+    assert steps
+    assert all("INDEX" in step for step in steps), steps

@@ -19,6 +19,10 @@ CREATE TABLE body (
   content BLOB
 ) STRICT;
 
+-- Counting and finding them must not read the bodies beside them.
+CREATE INDEX body_unfinished ON body (message);
+CREATE INDEX body_file ON body (message) WHERE content IS NULL;
+
 CREATE TABLE recipient (
   message INTEGER NOT NULL,
   n INTEGER NOT NULL,
@@ -33,7 +37,7 @@ CREATE TABLE recipient (
   PRIMARY KEY (message, n)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX recipient_due ON recipient (next_at) WHERE state < 2;
+CREATE INDEX recipient_due ON recipient (next_at, state) WHERE state < 2;  -- state: for counting
 CREATE INDEX recipient_held ON recipient (message) WHERE state = 2;
 
 CREATE TABLE attempt (
