@@ -6,12 +6,11 @@ environment or private files, as they should anywhere.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from driver.samples import Letter
+from driver.samples import LINE_LIMIT, Letter
 from driver.sandbox import Sandbox
 from driver.workplace import PROGRAMS, Workplace
 
@@ -42,17 +41,19 @@ class Clients:
         self._compose(letter, port, ["node", PROGRAMS / "compose/nodemailer.js"])
         return None
 
-    def nodemailer_raw(self, letter: Letter, port: int) -> bytes:
-        return self._raw(letter, port, ["node", PROGRAMS / "compose/nodemailer.js"])
+    def nodemailer_raw(self, letter: Letter, port: int, mechanism: str = "") -> bytes:
+        return self._raw(letter, port, ["node", PROGRAMS / "compose/nodemailer.js"], mechanism)
 
-    def phpmailer(self, letter: Letter, port: int) -> bytes:
-        return self._compose(letter, port, [*self.php, PROGRAMS / "compose/phpmailer.php"])
+    def phpmailer(self, letter: Letter, port: int, mechanism: str = "") -> bytes:
+        self._compose(letter, port, [*self.php, PROGRAMS / "compose/phpmailer.php"], mechanism)
+        return phpmailer_wire(self._copy(letter).read_bytes())
 
-    def javamail(self, letter: Letter, port: int) -> bytes:
-        return self._compose(letter, port, [*self.java, "Compose"])
+    def javamail(self, letter: Letter, port: int, mechanism: str = "") -> bytes:
+        self._compose(letter, port, [*self.java, "Compose"], mechanism)
+        return closed_lines(self._copy(letter).read_bytes())
 
-    def smtplib(self, letter: Letter, port: int) -> bytes:
-        return self._raw(letter, port, ["python3", PROGRAMS / "compose/smtplib_raw.py"])
+    def smtplib(self, letter: Letter, port: int, mechanism: str = "") -> bytes:
+        return self._raw(letter, port, ["python3", PROGRAMS / "compose/smtplib_raw.py"], mechanism)
 
     def go(self, letter: Letter, port: int) -> bytes:
         return self._raw(letter, port, [self.workplace.root / "bin/compose-gosmtp"])
@@ -60,6 +61,8 @@ class Clients:
     # --- programs of the command line ----------------------------------------------------------------------
 
     def swaks(self, letter: Letter, port: int, *options: str, mechanism: str = "PLAIN") -> bytes:
+        # swaks puts a line end before its final dot, whether or not the data has one.
+        content = self.workplace.file(f"{letter.case}.eml", letter.content.removesuffix(b"\r\n"))
         self.workplace.program(
             letter.case,
             [
@@ -67,7 +70,7 @@ class Clients:
                 *("--tls-on-connect" if port == IMPLICIT_TLS else "--tls", "--tls-verify"),
                 *("--tls-ca-path", self.sandbox.ca_file, "--auth", mechanism),
                 *("--from", letter.sender, "--to", ",".join(letter.recipients)),
-                *("--data", f"@{self._content_file(letter)}", "--suppress-data", *options),
+                *("--data", f"@{content}", "--suppress-data", *options),
             ],
             env={
                 "SWAKS_OPT_auth_user": self.sandbox.username,
@@ -125,10 +128,11 @@ class Clients:
 
     # --- shared --------------------------------------------------------------------------------------------
 
-    def environment(self, port: int, **more: str) -> dict[str, str]:
-        """What a program reads: where to, as whom, trusting which CA."""
+    def environment(self, port: int, mechanism: str = "", **more: str) -> dict[str, str]:
+        """What a program reads: where to, as whom, by which mechanism (empty: its own choice), trusting which CA."""
         return {
             "SMTP_HOST": self.sandbox.host,
+            "SMTP_AUTH": mechanism,
             "SMTP_PORT": str(self.sandbox.ports[port]),
             "SMTP_SECURE": "implicit" if port == IMPLICIT_TLS else "starttls",
             "SMTP_USERNAME": self.sandbox.username,
@@ -162,10 +166,8 @@ class Clients:
             *("-Djavax.net.ssl.trustStorePassword=changeit", "-cp", f"{self.workplace.root / 'bin/java'}:{jars}"),
         ]
 
-    def _compose(self, letter: Letter, port: int, argv: Sequence[str | Path]) -> bytes:
-        """Let the library compose; returns the copy it kept of what it sent, with CRLF line ends."""
-        files = self.workplace.run / "files"
-        copy = files / f"{letter.case}.sent"
+    def _compose(self, letter: Letter, port: int, argv: Sequence[str | Path], mechanism: str = "") -> None:
+        """Let the library compose; it keeps a copy of what it sent where it can."""
         named = {
             "MAIL_FROM": letter.sender,
             "MAIL_TO": ",".join(letter.to),
@@ -173,32 +175,53 @@ class Clients:
             "MAIL_BCC": ",".join(letter.bcc),
             "MAIL_SUBJECT": letter.subject,
             "MAIL_TEXT": str(self.workplace.file(f"{letter.case}.txt", letter.sample.text.encode())),
-            "MAIL_SENT_COPY": str(copy),
+            "MAIL_SENT_COPY": str(self._copy(letter)),
         }
         if letter.sample.attachment:
             attachment = self.workplace.file(f"{letter.case}.bin", letter.sample.attachment)
             named["MAIL_ATTACHMENT"] = str(attachment)
-        self.workplace.program(letter.case, argv, env=self.environment(port, **named))
-        return sent_copy(copy) if copy.exists() else b""
+        self.workplace.program(letter.case, argv, env=self.environment(port, mechanism, **named))
 
-    def _raw(self, letter: Letter, port: int, argv: Sequence[str | Path]) -> bytes:
+    def _copy(self, letter: Letter) -> Path:
+        return self.workplace.run / "files" / f"{letter.case}.sent"
+
+    def _raw(self, letter: Letter, port: int, argv: Sequence[str | Path], mechanism: str = "") -> bytes:
         """Let the library send finished bytes."""
         named = {
             "MAIL_FROM": letter.sender,
             "MAIL_RCPT": ",".join(letter.recipients),
             "MAIL_RAW": str(self._content_file(letter)),
         }
-        self.workplace.program(letter.case, argv, env=self.environment(port, **named))
+        self.workplace.program(letter.case, argv, env=self.environment(port, mechanism, **named))
         return letter.content
 
     def _content_file(self, letter: Letter) -> Path:
         return self.workplace.file(f"{letter.case}.eml", letter.content)
 
 
-def sent_copy(path: Path) -> bytes:
-    """What a library says it sent, with CRLF line ends and one at the end."""
-    text = path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+def crlf_lines(text: bytes) -> bytes:
+    """The same lines, whatever ended them."""
+    return text.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+
+
+def closed_lines(copy: bytes) -> bytes:
+    """What a library wrote as its copy, as it goes over the wire: the last line has an end."""
+    text = crlf_lines(copy)
     return text if text.endswith(b"\r\n") else text + b"\r\n"
+
+
+def phpmailer_wire(copy: bytes) -> bytes:
+    """What PHPMailer's SMTP class makes of a message: what is behind the last line end is one more, empty line, and
+    header lines over 998 octets go on in a new one at their last space."""
+    header, blank, body = crlf_lines(copy).partition(b"\r\n\r\n")
+    lines: list[bytes] = []
+    for line in header.split(b"\r\n"):
+        while len(line) > LINE_LIMIT:
+            at = line.rindex(b" ", 0, LINE_LIMIT)
+            lines.append(line[:at])
+            line = b"\t" + line[at + 1 :]
+        lines.append(line)
+    return b"\r\n".join(lines) + blank + body + b"\r\n"
 
 
 def all_clients(clients: Clients) -> list[Client]:
@@ -214,8 +237,3 @@ def all_clients(clients: Clients) -> list[Client]:
         Client("msmtp", clients.msmtp),
         Client("curl", clients.curl),
     ]
-
-
-def source_path() -> str:
-    """PATH with the folder Debian's mail daemons are in."""
-    return f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"

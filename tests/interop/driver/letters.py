@@ -50,21 +50,21 @@ def run_ports(table: Table, letters: Letters, clients: Clients) -> None:
     """The four ports and both mechanisms, by every client that lets one choose."""
     for port in (25, 587, 2525, IMPLICIT_TLS):
         tls = "implicit TLS" if port == IMPLICIT_TLS else "STARTTLS"
-        sends: list[tuple[str, str, Callable[[Letter], bytes | None]]] = [
-            ("PHPMailer", "", lambda letter, port=port: clients.phpmailer(letter, port)),
-            ("smtplib", "", lambda letter, port=port: clients.smtplib(letter, port)),
-            ("JavaMail", "", lambda letter, port=port: clients.javamail(letter, port)),
-        ]
+        sends: list[tuple[str, str, Callable[[Letter], bytes | None]]] = []
         for mechanism in ("PLAIN", "LOGIN"):
             sends += [
+                ("nodemailer raw", mechanism, lambda letter, p=port, m=mechanism: clients.nodemailer_raw(letter, p, m)),
+                ("PHPMailer", mechanism, lambda letter, p=port, m=mechanism: clients.phpmailer(letter, p, m)),
+                ("smtplib", mechanism, lambda letter, p=port, m=mechanism: clients.smtplib(letter, p, m)),
+                ("JavaMail", mechanism, lambda letter, p=port, m=mechanism: clients.javamail(letter, p, m)),
                 ("swaks", mechanism, lambda letter, p=port, m=mechanism: clients.swaks(letter, p, mechanism=m)),
                 ("msmtp", mechanism, lambda letter, p=port, m=mechanism: clients.msmtp(letter, p, m.lower())),
                 ("curl", mechanism, lambda letter, p=port, m=mechanism: clients.curl(letter, p, m)),
             ]
         if port != IMPLICIT_TLS:
-            sends.append(("Go net/smtp", "", lambda letter, port=port: clients.go(letter, port)))
+            sends.append(("Go net/smtp", "PLAIN", lambda letter, port=port: clients.go(letter, port)))
         for client, mechanism, send in sends:
-            what = f"port {port}, {tls}" + (f", AUTH {mechanism}" if mechanism else "")
+            what = f"port {port}, {tls}, AUTH {mechanism}"
             table.check(
                 client,
                 what,

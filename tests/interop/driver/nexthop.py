@@ -127,7 +127,11 @@ def run_everything_once(table: Table, far_end: FarEnd) -> None:
             served.update(entry["rcpt_to"])
         if served != far_end.expected:
             more, less = served - far_end.expected, far_end.expected - served
-            raise CheckError(f"too many: {dict(more)}, missing: {dict(less)}")
+            raise CheckError(f"{_some(more)} too many, {_some(less)} missing")
         return f"{served.total()} recipients"
+
+    def _some(counter: Counter[str]) -> str:
+        names = ", ".join(list(counter)[:3])
+        return f"{counter.total()} ({names} ...)" if counter else "none"
 
     table.check("all", "every recipient of the run served once", check)

@@ -26,7 +26,8 @@ class Arrived:
     mail_from: str
     rcpt_to: tuple[str, ...]
     tls: str
-    dkim: str
+    # the domains that signed it, as the inbox lists them
+    signed: tuple[str, ...]
     raw: bytes
 
 
@@ -59,20 +60,20 @@ class Sandbox:
         )
 
     def listing(self, to: str = "") -> list[dict[str, Any]]:
-        """`GET /sandbox/inbox`, for one recipient when given."""
-        query = f"?{urllib.parse.urlencode({'to': to})}" if to else ""
-        messages: list[dict[str, Any]] = json.loads(self._get(f"/sandbox/inbox{query}"))["messages"]
+        """`GET /sandbox/inbox`, all of it, or for one recipient."""
+        query = urllib.parse.urlencode({"limit": 100_000, **({"to": to} if to else {})})
+        messages: list[dict[str, Any]] = json.loads(self._get(f"/sandbox/inbox?{query}"))["messages"]
         return messages
 
     def fetch(self, entry: dict[str, Any]) -> Arrived:
         """The entry with its bytes."""
-        raw = self._get(f"/sandbox/inbox/{urllib.parse.quote(entry['id'])}/raw")
+        raw = self._get(f"/sandbox/inbox/{entry['id']}/raw")
         return Arrived(
             id=entry["id"],
             mail_from=entry["mail_from"] or "",
             rcpt_to=tuple(entry["rcpt_to"]),
             tls=str(entry["tls"] or ""),
-            dkim=entry["dkim"],
+            signed=tuple(signature.get("d", "") for signature in entry["signed"]),
             raw=raw,
         )
 
@@ -108,10 +109,11 @@ def running_sandbox(
     """
     var = workplace.run / name
     config = var / "relay.toml"
-    workplace.program(f"{name}-init", [workplace.relay, "init", "--sandbox", "--var", var])
+    shift = ["--port-offset", str(offset)]
+    workplace.program(f"{name}-init", [workplace.relay, "init", "--sandbox", "--var", var, *shift])
     if configure is not None:
         configure(config)
-    serve = [workplace.relay, "--config", config, "serve", "--port-offset", str(offset)]
+    serve = [workplace.relay, "--config", config, "serve", *shift]
     with workplace.daemon(name, serve) as process:
         yield _wait(var, process, workplace.logs / f"{name}.log")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from driver.clients import IMPLICIT_TLS, Clients, sent_copy
+from driver.clients import IMPLICIT_TLS, Clients, closed_lines, phpmailer_wire
 from driver.farend import FarEnd, check_envelope, check_no_bcc, check_suffix, check_trace, parsed
 from driver.sandbox import Arrived
 from driver.table import Table
@@ -17,6 +17,7 @@ from driver.workplace import PROGRAMS, CheckError
 SENDER, RECIPIENT = "erlich@piedpiper.com", "gilfoyle@piedpiper.com"
 
 Look = Callable[[Arrived], None]
+Wire = Callable[[bytes], bytes]
 
 
 class Seeds:
@@ -26,7 +27,7 @@ class Seeds:
         self.clients = clients
         self.far_end = far_end
 
-    def run(self, case: str, argv: Sequence[str | Path], port: int, look: Look) -> str:
+    def run(self, case: str, argv: Sequence[str | Path], port: int, look: Look, wire: Wire = closed_lines) -> str:
         """One program through one port; returns what the client picked, for the table."""
         known = {entry["id"] for entry in self.clients.sandbox.listing(to=RECIPIENT)}
         copy = self.clients.workplace.run / "files" / f"{case}.sent"
@@ -40,7 +41,7 @@ class Seeds:
         check_no_bcc(message, ())
         look(message)
         if copy.exists():
-            check_suffix(message.raw, sent_copy(copy))
+            check_suffix(message.raw, wire(copy.read_bytes()))
         return "exact bytes" if copy.exists() else ""
 
 
@@ -98,8 +99,9 @@ def run_seeds(table: Table, seeds: Seeds) -> None:
     ]
     for name, argv_of, look in programs:
         case = f"seed-{name.replace('/', '-').replace(' ', '-')}".lower()
+        wire = phpmailer_wire if name == "PHPMailer" else closed_lines
         table.check(
             name,
             "SendPost's sample, port 587",
-            lambda case=case, argv_of=argv_of, look=look: seeds.run(case, argv_of(), 587, look),
+            lambda case=case, argv_of=argv_of, look=look, wire=wire: seeds.run(case, argv_of(), 587, look, wire),
         )

@@ -26,7 +26,7 @@ class _Keep:
             mail_from=envelope.mail_from or "",
             rcpt_to=tuple(envelope.rcpt_tos),
             tls="",
-            dkim="",
+            signed=(),
             raw=bytes(envelope.original_content or b""),
         )
         with self._lock:

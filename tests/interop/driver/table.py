@@ -42,8 +42,9 @@ class Table:
         print(f"{client:<{_CLIENT}} {what:<{_WHAT}} {result}", flush=True)
 
     def foot(self, seconds: float) -> int:
-        """The last lines; returns the exit code."""
-        print(f"\n{self.passed} ok, {len(self.failures)} failed, {seconds:.0f} s")
+        """What failed once more, and the count; returns the exit code."""
+        print(f"\n{seconds:.0f} s")
         for failure in self.failures:
             print(f"FAILED  {failure}")
+        print(f"{self.passed} passed, {len(self.failures)} failed", flush=True)
         return 1 if self.failures or not self.passed else 0

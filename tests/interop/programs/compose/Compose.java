@@ -1,4 +1,4 @@
-// Composes a message from MAIL_* (see driver/composers.py) with JavaMail and keeps what it sent in MAIL_SENT_COPY.
+// Composes a message from MAIL_* (see driver/clients.py) with JavaMail and keeps what it sent in MAIL_SENT_COPY.
 import java.io.File;
 import java.io.FileOutputStream;
 import java.io.OutputStream;
@@ -24,12 +24,16 @@ public class Compose {
         props.put("mail.smtp.starttls.enable", String.valueOf(!implicit));
         props.put("mail.smtp.starttls.required", String.valueOf(!implicit));
         props.put("mail.smtp.ssl.checkserveridentity", "true");
+        if (!System.getenv("SMTP_AUTH").isEmpty()) {
+            props.put("mail.smtp.auth.mechanisms", System.getenv("SMTP_AUTH"));
+        }
         Session session = Session.getInstance(props);
 
         MimeMessage msg = message(session);
         try (Transport transport = session.getTransport()) {
+            // JavaMail looks for DNS names in the certificate only, never for addresses.
             transport.connect(
-                    System.getenv("SMTP_HOST"), System.getenv("SMTP_USERNAME"), System.getenv("SMTP_PASSWORD"));
+                    System.getenv("SMTP_HOST").replace("127.0.0.1", "localhost"), System.getenv("SMTP_USERNAME"), System.getenv("SMTP_PASSWORD"));
             transport.sendMessage(msg, msg.getAllRecipients());
         }
         try (OutputStream copy = new FileOutputStream(System.getenv("MAIL_SENT_COPY"))) {

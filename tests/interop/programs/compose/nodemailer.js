@@ -1,5 +1,5 @@
 "use strict";
-// Composes a message from MAIL_* (see driver/composers.py) with nodemailer, or sends MAIL_RAW as it is.
+// Composes a message from MAIL_* (see driver/clients.py) with nodemailer, or sends MAIL_RAW as it is.
 const fs = require("fs");
 const nodemailer = require("nodemailer");
 
@@ -27,6 +27,7 @@ async function main() {
     port: Number(env.SMTP_PORT),
     secure: env.SMTP_SECURE === "implicit",
     auth: { user: env.SMTP_USERNAME, pass: env.SMTP_PASSWORD },
+    authMethod: env.SMTP_AUTH || undefined,
     requireTLS: true,
   });
   const info = await transporter.sendMail(message());

@@ -1,5 +1,5 @@
 <?php
-// Composes a message from MAIL_* (see driver/composers.py) with PHPMailer and keeps what it sent in MAIL_SENT_COPY.
+// Composes a message from MAIL_* (see driver/clients.py) with PHPMailer and keeps what it sent in MAIL_SENT_COPY.
 use PHPMailer\PHPMailer\PHPMailer;
 
 require '/usr/share/php/libphp-phpmailer/autoload.php';
@@ -16,6 +16,7 @@ $mail->Port = (int) getenv('SMTP_PORT');
 $mail->SMTPAuth = true;
 $mail->Username = getenv('SMTP_USERNAME');
 $mail->Password = getenv('SMTP_PASSWORD');
+$mail->AuthType = getenv('SMTP_AUTH') ?: '';
 $mail->SMTPSecure = getenv('SMTP_SECURE') === 'implicit'
     ? PHPMailer::ENCRYPTION_SMTPS
     : PHPMailer::ENCRYPTION_STARTTLS;

@@ -13,6 +13,9 @@ implicit = os.environ["SMTP_SECURE"] == "implicit"
 with smtplib.SMTP_SSL(host, port, context=context) if implicit else smtplib.SMTP(host, port) as connection:
     if not implicit:
         connection.starttls(context=context)
+    if os.environ["SMTP_AUTH"]:
+        connection.ehlo()
+        connection.esmtp_features["auth"] = os.environ["SMTP_AUTH"]
     connection.login(os.environ["SMTP_USERNAME"], os.environ["SMTP_PASSWORD"])
     refused = connection.sendmail(os.environ["MAIL_FROM"], os.environ["MAIL_RCPT"].split(","), content)
 raise SystemExit(1 if refused else 0)
