@@ -113,7 +113,9 @@ class Listeners:
             self._tls_context()  # a certificate that cannot be used stops the start, not the first client
         for listening in sockets:
             # Implicit TLS too starts in the protocol: there handshakes count as sessions and see a new certificate.
-            self._servers.append(await loop.create_server(functools.partial(RelaySMTP, port), sock=listening))
+            factory = functools.partial(RelaySMTP, port)
+            # create_server listens again; without a word it would cut the backlog to 100.
+            self._servers.append(await loop.create_server(factory, sock=listening, backlog=_BACKLOG))
         if self._sweeper is None:
             self._sweep()
 
