@@ -230,7 +230,9 @@ def _retry(connection: apsw.Connection, operation: Retry, now: int) -> int:
 def last_sequence(connection: apsw.Connection) -> int:
     """The highest number of an event or attempt of a message that may still get one."""
     newest = "SELECT coalesce(max((SELECT max({0}) FROM {1} WHERE {1}.message = body.message)), 0) FROM body"
-    return max(value(connection, newest.format("seq", "event")), value(connection, newest.format("id", "attempt")))
+    last_event = value(connection, newest.format("seq", "event"))
+    last_attempt = value(connection, newest.format("id", "attempt"))
+    return int(max(last_event, last_attempt))
 
 
 def recover(connection: apsw.Connection, now: float) -> int:
