@@ -52,6 +52,7 @@ class Summary:
 
     rate: Spread
     cpu: Spread
+    others: Spread
     dot_ms: dict[str, float]
 
 
@@ -70,7 +71,12 @@ def summary(rounds: Sequence[Round], case: str, system: str) -> Summary | None:
         return None
     names = own[0].dot_ms
     dots = {name: median(one.dot_ms[name] for one in own) for name in names}
-    return Summary(spread(one.rate for one in own), spread(one.cpu_per_1000 for one in own), dots)
+    return Summary(
+        rate=spread(one.rate for one in own),
+        cpu=spread(one.cpu_per_1000 for one in own),
+        others=spread(one.others for one in own),
+        dot_ms=dots,
+    )
 
 
 def ratio(

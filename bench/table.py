@@ -9,7 +9,7 @@ from bench.cases import Case
 from bench.figures import Round, Spread, Summary, ratio, spread, summary
 
 QUIET: Final = 0.1
-_HEAD: Final = ("case", "system", "msg/s", "(range)", "CPU s/1,000", "final dot p50/p99 ms")
+_HEAD: Final = ("case", "system", "msg/s", "(range)", "CPU s/1,000", "others", "final dot p50/p99 ms")
 
 
 def render(cases: Sequence[Case], titles: Mapping[str, str], rounds: Sequence[Round]) -> str:
@@ -36,10 +36,16 @@ def disturbance(rounds: Sequence[Round]) -> str:
     return f"{text}\nThe machine was busy: do not quote these rates; repeat on a quiet one."
 
 
-def _cells(found: Summary) -> tuple[str, str, str, str]:
+def _cells(found: Summary) -> tuple[str, str, str, str, str]:
     rate = found.rate
     dots = f"{found.dot_ms['p50']:.1f} / {found.dot_ms['p99']:.1f}" if found.dot_ms else ""
-    return f"{rate.median:,.0f}", f"({rate.low:,.0f}-{rate.high:,.0f})", f"{found.cpu.median:.2f}", dots
+    return (
+        f"{rate.median:,.0f}",
+        f"({rate.low:,.0f}-{rate.high:,.0f})",
+        f"{found.cpu.median:.2f}",
+        f"{found.others.median:.0%}",
+        dots,
+    )
 
 
 def _ratio_rows(rounds: Sequence[Round], case: Case) -> list[Sequence[str]]:
@@ -47,7 +53,7 @@ def _ratio_rows(rounds: Sequence[Round], case: Case) -> list[Sequence[str]]:
     cpu = ratio(rounds, case.name, lambda one: one.cpu_per_1000)
     if rate is None:
         return []
-    return [("", "ratio", f"{rate.median:.2f}x", _range(rate), f"{cpu.median:.2f}x" if cpu else "", "")]
+    return [("", "ratio", f"{rate.median:.2f}x", _range(rate), f"{cpu.median:.2f}x" if cpu else "", "", "")]
 
 
 def _range(values: Spread) -> str:

@@ -63,12 +63,13 @@ def test_there_is_no_ratio_where_only_one_system_ran():
     assert ratio(rounds_of("relay", 1.0), "kept", lambda one: one.rate) is None
 
 
-def test_table_shows_both_medians_and_their_ratio_under_the_title_of_the_case():
-    lines = render([KEPT], TITLES, rounds_of("relay", 0.5, cpu=1.0) + rounds_of("postfix", 1.0)).splitlines()
+def test_table_shows_what_disturbed_each_system_and_the_ratio_of_their_medians():
+    rounds = rounds_of("relay", 0.5, cpu=1.0, others=0.04) + rounds_of("postfix", 1.0, others=0.3)
+    lines = render([KEPT], TITLES, rounds).splitlines()
     assert [line.split() for line in lines] == [
-        ["case", "system", "msg/s", "(range)", "CPU", "s/1,000", "final", "dot", "p50/p99", "ms"],
-        [*KEPT.title.split(), "relay", "2,000", "(2,000-2,000)", "1.00"],
-        ["Postfix", "1,000", "(1,000-1,000)", "2.00"],
+        ["case", "system", "msg/s", "(range)", "CPU", "s/1,000", "others", "final", "dot", "p50/p99", "ms"],
+        [*KEPT.title.split(), "relay", "2,000", "(2,000-2,000)", "1.00", "4%"],
+        ["Postfix", "1,000", "(1,000-1,000)", "2.00", "30%"],
         ["ratio", "2.00x", "(2.00-2.00)", "0.50x"],
     ]
 
