@@ -329,6 +329,8 @@ class SmtpConnection(asyncio.Protocol):
                 self.end(reply(451, "4.5.0", "Peer answered in the middle of the message"))
                 return
             transport.write(chunk)
+            if transport.is_closing():
+                return  # broken, and writes go nowhere: connection_lost comes next and wakes the waiter
             if self._paused:
                 self.deadline = self.loop.time() + self.timeouts.data
                 self._drained = self.loop.create_future()
@@ -337,9 +339,9 @@ class SmtpConnection(asyncio.Protocol):
         if waiter.done():
             self.end(reply(451, "4.5.0", "Peer answered in the middle of the message"))
             return
-        self.message_complete = True
         self.deadline = self.loop.time() + self.timeouts.final_dot
         transport.write(end_of_data(content))
+        self.message_complete = not transport.is_closing()
 
     def _release(self) -> None:
         """Wake whoever waits for replies or for room to write."""

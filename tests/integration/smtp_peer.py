@@ -1,9 +1,10 @@
 """A next hop that misbehaves on request: real sockets, one thread a connection, every fault by name.
 
-A fault is put at a stage (banner, ehlo, starttls, ehlo2, auth, mail, rcpt, data, dot, quit) and is one of `421`, `4xx`,
-`5xx`, `close`, `rst`, `silence`, `garbage`, `2xx` (success in other words), `drip` (a reply line without end, octet by
-octet), `bytewise` (the normal reply, octet by octet), or bytes sent as they are. At `rcpt` it hits
-addresses that hold `victim` only.
+A fault is put at a stage (banner, ehlo, starttls, ehlo2, auth, mail, rcpt, data, body, dot, quit) and is one of `421`,
+`4xx`, `5xx`, `close`, `rst`, `silence`, `garbage`, `2xx` (success in other words), `drip` (a reply line without end,
+octet by octet), `bytewise` (the normal reply, octet by octet), `deaf` (nothing more is read), or bytes sent as they
+are. At `rcpt` it hits addresses that hold `victim` only; at `body` it strikes in the middle of a large message, of
+which no more is read then.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+MIDDLE = 200_000  # octets of a message after which `body` strikes
 OFFER = ("PIPELINING", "8BITMIME", "SIZE 10000000", "DSN", "SMTPUTF8")
 
 NORMAL = {
@@ -220,17 +222,25 @@ class _Conversation:
         self._say("data")
         if self.faults.get("data") not in (None, "bytewise"):
             return
-        while not (self.buffer.startswith(b".\r\n") or b"\r\n.\r\n" in self.buffer):
-            self._receive()
-        if self.buffer.startswith(b".\r\n"):
-            message, self.buffer = b"", self.buffer[3:]
-        else:
-            message, _, self.buffer = self.buffer.partition(b"\r\n.\r\n")
-            message += b"\r\n"
+        message = self._message()
         self.seen.messages.append(message)
         self._say("dot")
         if self.peer.restart_after and len(self.seen.messages) >= self.peer.restart_after:
             raise Gone
+
+    def _message(self) -> bytes:
+        """Everything up to the terminator; what follows stays in the buffer. Linear, for large messages."""
+        received, searched = bytearray(b"\r\n" + self.buffer), 0
+        while (end := received.find(b"\r\n.\r\n", searched)) < 0:
+            if "body" in self.faults and len(received) > MIDDLE:
+                self._say("body")
+                self._read_no_more()
+            searched = max(len(received) - 4, 0)
+            self.buffer = b""
+            self._receive()
+            received += self.buffer
+        self.buffer = bytes(received[end + 5 :])
+        return bytes(received[2 : end + 2])
 
     def _say(self, stage: str) -> None:
         fault = self.faults.get(stage)
@@ -254,11 +264,18 @@ class _Conversation:
         elif fault == "bytewise":
             for octet in self._normal(stage):
                 self._send(bytes([octet]))
+        elif fault == "deaf":
+            self._read_no_more()
         elif fault == "silence":
             while True:
                 self._receive()
         else:
             raise Gone
+
+    def _read_no_more(self) -> None:
+        while not self.peer._stopping:
+            time.sleep(0.02)
+        raise Gone
 
     def _normal(self, stage: str) -> bytes:
         if not stage.startswith("ehlo"):
