@@ -20,6 +20,7 @@ from relay.smtpd.hooks import Hooks
 from relay.smtpd.protocol import Observer, Port, RelaySMTP
 
 _SWEEP_SECONDS: Final = 1.0
+_ABORT_SECONDS: Final = 1.0
 _BACKLOG: Final = 1024
 
 
@@ -141,5 +142,8 @@ class Listeners:
             await asyncio.sleep(0.05)
         for session in tuple(self._sessions):
             session.transport.abort()
+        end = loop.time() + _ABORT_SECONDS
+        while self._sessions and loop.time() < end:
+            await asyncio.sleep(0.01)
         if self._sweeper is not None:
             self._sweeper.cancel()

@@ -229,6 +229,8 @@ class RelaySMTP(SMTP):
             self._read_on()
         except OSError:  # ssl.SSLError and TimeoutError among them: the handshake failed
             self.transport.abort()
+            # asyncio tells no protocol of a connection that is lost during its handshake.
+            self.connection_lost(None)
         except Exception as error:
             self._broken(error)
         finally:
