@@ -562,15 +562,18 @@ def test_a_notice_about_utf8_addresses_travels_as_what_it_is(tmp_path):
     run(scene())
 
 
-def test_a_notice_that_finds_no_room_goes_out_later(tmp_path):
+def test_a_notice_that_finds_no_room_is_left_to_the_spool_and_goes_out_later(tmp_path):
     async def scene():
         async with setting(tmp_path, spool={"window": 1}) as one:
             one.transports["direct"].answer = lambda request, content: DeliveryReport(
                 {"c@d.example": NO, "a@b.example": YES}
             )
+            told, real = [], one.engine.on_left_out
+            one.engine.on_left_out = lambda next_at: (told.append(next_at), real(next_at))
             one.feed()
             await one.accept()
             await until(lambda: any(event.recipient == "a@b.example" for event in one.heard.events))
+            assert told == [START]
 
     run(scene())
 

@@ -192,6 +192,24 @@ def test_a_clock_that_jumps_loses_nothing(tmp_path, jump):
     run(scene())
 
 
+def test_a_retry_comes_in_time_after_a_clock_that_was_wrong_for_a_while(tmp_path):
+    async def scene():
+        async with setting(tmp_path) as one:
+            direct = one.transports["direct"]
+            direct.answer = lambda request, content: DeliveryReport({"c@d.example": LATER})
+            one.feed()
+            await one.advance_to(START + 86_400)
+            await until(lambda: one.feeder._cursor > START + 86_000)
+            one.clock.time = START + 10
+            message_id = await one.accept()
+            await one.idle()
+            direct.answer = lambda request, content: DeliveryReport({"c@d.example": YES})
+            await one.advance_to(START + 50)
+            await until(lambda: delivered(one) == {message_id}, seconds=5.0)
+
+    run(scene())
+
+
 def test_a_message_left_out_during_a_look_is_not_lost(tmp_path):
     """Its commit may take long: the cursor has passed its time when the engine says no."""
 
@@ -258,7 +276,7 @@ def test_a_refill_that_fails_is_made_again(tmp_path, monkeypatch):
             ids = [await one.accept("x@slow.example") for _ in range(8)]
             await one.advance_to(START + 1000)
             one.feed()
-            await until(one._has_looked)
+            await until(lambda: one.feeder._cursor > START + 900)
             real, errors = one.spool.due, [StoreError("disk"), StoreError("disk")]
 
             async def due(*arguments):
