@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -25,6 +26,9 @@ _QUOTED = re.compile(rf'"(?:[\x20\x21\x23-\x5b\x5d-\x7e{_UTF8}]|\\[\x20-\x7e])*"
 _LABEL = rf"[A-Za-z0-9{_UTF8}_](?:[A-Za-z0-9{_UTF8}_\-]*[A-Za-z0-9{_UTF8}_])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
 _HOST_NAME = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*\Z")
+_LABEL_DOTS = re.compile("[.\u3002\uff0e\uff61]")
+# RFC 5894 §7.2: sharp s, final sigma and the joiners are letters of IDNA 2008 that IDNA 2003 mapped away.
+_DEVIATIONS = re.compile("[\u00df\u1e9e\u03c2\u200c\u200d]")
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\u0080-\u009f\u2028\u2029\ud800-\udfff]")
 
 
@@ -86,19 +90,32 @@ def _parse_domain(domain: str) -> str:
 
 @lru_cache(maxsize=4096)
 def to_ascii_domain(domain: str) -> str:
-    """`bücher.example` -> `xn--bcher-kva.example`. Raises AddressSyntaxError."""
+    """`bücher.example` -> `xn--bcher-kva.example`, as IDNA 2008 has it (RFC 5891). Raises AddressSyntaxError."""
     if domain.isascii():
         if any(len(label) > 63 for label in domain.split(".")):
             raise AddressSyntaxError("a domain label is longer than 63 octets")
         return domain.lower()
     try:
-        name = domain.encode("idna").decode("ascii").lower()
+        name = ".".join(_to_a_label(label) for label in _LABEL_DOTS.split(domain))
     except UnicodeError:
         raise AddressSyntaxError("domain is not valid IDNA") from None
     # Nameprep turns wide and no-break characters into ASCII ones that end a path or a word.
     if not _HOST_NAME.match(name):
         raise AddressSyntaxError("domain is not valid IDNA")
     return name
+
+
+def _to_a_label(label: str) -> str:
+    """By Python's IDNA 2003, but for the letters it would turn into others, and so into somebody else's domain."""
+    if not _DEVIATIONS.search(label):
+        return label.encode("idna").decode("ascii").lower()
+    letters = unicodedata.normalize("NFC", label.lower())
+    for part in _DEVIATIONS.split(letters):
+        part.encode("idna")
+    a_label = "xn--" + letters.encode("punycode").decode("ascii").lower()
+    if "\u200c" in letters or "\u200d" in letters or len(a_label) > 63:
+        raise UnicodeError("joiners need the context rules of RFC 5892, which nobody registers domains by")
+    return a_label
 
 
 def domain_of(address: str) -> str:

@@ -110,6 +110,9 @@ def test_every_address_taken_is_one_line_and_reads_back_the_same(text):
 
 def test_a_domain_in_u_labels_becomes_a_labels_for_dns():
     assert to_ascii_domain("bücher.example") == "xn--bcher-kva.example"
+    assert to_ascii_domain("straße.example") == "xn--strae-oqa.example", "not strasse.example, which is another's"
+    assert to_ascii_domain("STRAẞE.example") == "xn--strae-oqa.example"
+    assert to_ascii_domain("βόλος.example") == "xn--nxasmm1c.example", "final sigma, by RFC 5894"
     assert parse_address("x@BÜCHER.example").ascii_domain == "xn--bcher-kva.example"
 
 
