@@ -20,7 +20,7 @@ from relay.smtpd.hooks import Hooks
 from relay.smtpd.protocol import Observer, Port, RelaySMTP
 
 _SWEEP_SECONDS: Final = 1.0
-_ABORT_SECONDS: Final = 1.0
+_ABORT_STEPS: Final = 100
 _BACKLOG: Final = 1024
 
 
@@ -142,8 +142,9 @@ class Listeners:
             await asyncio.sleep(0.05)
         for session in tuple(self._sessions):
             session.transport.abort()
-        end = loop.time() + _ABORT_SECONDS
-        while self._sessions and loop.time() < end:
+        for _ in range(_ABORT_STEPS):
+            if not self._sessions:
+                break
             await asyncio.sleep(0.01)
         if self._sweeper is not None:
             self._sweeper.cancel()

@@ -1,4 +1,4 @@
-"""A front door for tests: the real listeners, handler, gate and spool on a free port, with a blocking client beside it."""
+"""A front door for tests: the real listeners, handler, gate and spool on a free port, with a client beside it."""
 
 from __future__ import annotations
 

@@ -175,8 +175,9 @@ def test_tls_below_1_2_is_refused(
     authority.configure_trust(old)
     old.set_ciphers("ALL:@SECLEVEL=0")
     old.options &= ~ssl.OP_NO_TLSv1_1
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1 is deprecated"):
         old.minimum_version = ssl.TLSVersion.TLSv1
+    with pytest.warns(DeprecationWarning, match="TLSv1_1 is deprecated"):
         old.maximum_version = ssl.TLSVersion.TLSv1_1
 
     def client() -> None:
