@@ -1,0 +1,38 @@
+"""MAIL and RCPT lines read as values; what is not exact is refused."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.mail.address import parse_address
+from relay.smtpd.commands import CommandError, MailCommand, parse_mail, parse_rcpt
+
+
+@pytest.mark.parametrize(
+    ("argument", "command"),
+    [
+        (b"FROM:<>", MailCommand(None)),
+        (b"from: <a@B.Example> BODY=8BITMIME", MailCommand("a@b.example", body_8bit=True)),
+        (b"FROM:<A@b.example> SIZE=10 BODY=7BIT AUTH=<>", MailCommand("A@b.example", size=10)),
+        (b"FROM:<@x.example,@y.example:a@b.example>", MailCommand("a@b.example")),
+        ("FROM:<ä@ö.example> SMTPUTF8".encode(), MailCommand("ä@ö.example", smtputf8=True)),
+    ],
+)
+def test_mail(argument: bytes, command: MailCommand) -> None:
+    """The null sender is None; the local part keeps its case; a source route is dropped (RFC 5321 §4.1.1.3)."""
+    assert parse_mail(argument) == command
+
+
+@given(st.binary(max_size=80), st.sampled_from([b"FROM:<", b"FROM:<a@b.example>", b"TO:<", b""]), st.booleans())
+def test_whatever_is_accepted_is_an_exact_address(octets: bytes, start: bytes, smtputf8: bool) -> None:
+    """Any octets: an address that parses again to itself, without controls and brackets, or a permanent refusal."""
+    for parse in (lambda line: parse_mail(line).address, lambda line: parse_rcpt(line, smtputf8=smtputf8)):
+        try:
+            address, refusal = parse(start + octets), None
+        except CommandError as error:
+            address, refusal = None, error.reply
+        assert refusal is None or refusal.permanent
+        assert address is None or str(parse_address(address)) == address
+        assert address is None or not set("\r\n\0<>") & set(address)

@@ -1,0 +1,73 @@
+"""Handler: bugs behind the door are temporary outside, and told inside."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from relay.mail.errors import SettingsError
+from relay.mail.reply import Reply
+from relay.mail.session import Login, Session
+from relay.settings import InboundSettings, ListenerSettings
+from relay.smtpd.commands import MailCommand
+from relay.smtpd.handler import Handler
+from relay.smtpd.sasl import Credentials
+from relay.smtpd.transaction import MailTransaction
+
+_STRANGER = Session("192.0.2.1", 4000, "client.example", "ESMTP", "mx")
+
+
+class _Broken:
+    """Everything behind the door fails."""
+
+    def refusal(self) -> Reply | None:
+        return None
+
+    def hold(self, octets: int) -> bool:
+        return True
+
+    async def accept(self, *facts: Any, **options: Any) -> Reply:
+        raise RuntimeError("secret detail")
+
+    async def verify(self, username: str, password: str) -> Login | None:
+        raise OSError("secret detail")
+
+    async def check(self, ip: str, helo: str, reverse_path: str | None) -> Any:
+        raise RuntimeError("secret detail")
+
+
+@pytest.mark.parametrize("hook", ["mail", "message", "authenticate"])
+def test_a_bug_is_451_and_its_detail_is_told_to_the_observer_alone(hook: str) -> None:
+    """Promise 5: SPF, the gate, the password check."""
+    bugs: list[Exception] = []
+    broken = _Broken()
+    listener = ListenerSettings(name="mx", port=0, role="mx")
+    handler = Handler(listener, InboundSettings(domains=("ours.example",)), broken, broken, broken, bugs.append)
+    transaction = MailTransaction(MailCommand("a@b.example"))
+    transaction.add("bob@ours.example")
+    answers: dict[str, Any] = {
+        "mail": lambda: handler.mail(_STRANGER, transaction),
+        "message": lambda: handler.message(_STRANGER, transaction, b""),
+        "authenticate": lambda: handler.authenticate(_STRANGER, "PLAIN", Credentials("alice", "secret")),
+    }
+
+    async def ask() -> str:
+        return str(await answers[hook]())
+
+    assert asyncio.run(ask()) == "451 4.3.0 Internal error, try again later"
+    assert [str(bug) for bug in bugs] == ["secret detail"]
+
+
+def test_a_domain_that_is_none_stops_the_start_with_its_name() -> None:
+    """One line for the operator, not a traceback."""
+    with pytest.raises(SettingsError, match=r"inbound\.domains: 'a\.\.ü' is no domain"):
+        Handler(
+            ListenerSettings(name="mx", port=0),
+            InboundSettings(domains=("a..ü",)),
+            _Broken(),
+            _Broken(),
+            _Broken(),
+            print,
+        )
