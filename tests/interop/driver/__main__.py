@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 
 from driver.clients import Clients
+from driver.content import Contents, run_contents
 from driver.dkimcheck import DkimRecords
+from driver.examples import run_examples
 from driver.farend import FarEnd
 from driver.inbox import run_inbox
 from driver.letters import Letters, run_ports, run_samples
@@ -21,7 +23,7 @@ from driver.table import Table
 from driver.workplace import CheckError, Workplace
 
 SDK_CHECK = Path(__file__).resolve().parent.parent / "sendpost_sdk/run"
-SECTIONS = ("seeds", "samples", "ports", "refusals", "inbox", "postfix", "smarthost", "sdk")
+SECTIONS = ("seeds", "samples", "ports", "refusals", "inbox", "examples", "postfix", "smarthost", "sdk")
 
 
 def arguments() -> argparse.Namespace:
@@ -48,6 +50,7 @@ def run_clients(table: Table, workplace: Workplace, offset: int, sections: set[s
             run_ports(table, letters, clients)
         if "refusals" in sections:
             run_refusals(table, Refusals(clients, letters.sender))
+            run_contents(table, Contents(clients, far_end))
         if "inbox" in sections:
             run_inbox(table, clients, far_end)
         if "postfix" in sections:
@@ -68,8 +71,10 @@ def run_sdk_check(table: Table, workplace: Workplace) -> None:
 
 def run_all(table: Table, workplace: Workplace, offset: int, sections: set[str]) -> None:
     first = free_offset(offset)
-    if sections - {"smarthost", "sdk"}:
+    if sections - {"examples", "smarthost", "sdk"}:
         run_clients(table, workplace, first, sections)
+    if "examples" in sections:
+        run_examples(table, workplace, free_offset(first + 100))
     if "smarthost" in sections:
         run_smarthost(table, workplace, free_offset(first + 100))
     if "sdk" in sections:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from driver.clients import Clients
 from driver.farend import FarEnd
@@ -19,11 +20,10 @@ def run_inbox(table: Table, clients: Clients, far_end: FarEnd) -> None:
     def views() -> str:
         clients.smtplib(letter, 587)
         (message,) = far_end.collect(letter.recipients)
-        relay = [workplace.relay, "--config", sandbox.var / "relay.toml", "inbox"]
+        relay: list[str | Path] = [workplace.relay, "--config", sandbox.var / "relay.toml", "inbox"]
         done = workplace.program("inbox-list", [*relay, "list", "--json"])
-        listed = json.loads(done[done.index("{" if done.lstrip().startswith("{") else "[") :])
-        entries = listed["messages"] if isinstance(listed, dict) else listed
-        if message.id not in [entry["id"] for entry in entries]:
+        listed = json.loads(done)["messages"]
+        if message.id not in [entry["id"] for entry in listed]:
             raise CheckError(f"`relay inbox list --json` has no {message.id}")
         raw = workplace.try_program("inbox-raw", [*relay, "raw", message.id]).stdout
         if raw.rstrip() != message.raw.rstrip():

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import smtplib
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from driver.clients import Clients
 from driver.dkimcheck import DkimRecords
 from driver.farend import FarEnd, check_contents, check_envelope, check_no_bcc, check_suffix, check_trace
-from driver.postfix import Postfix, make_certificate, running_postfix
-from driver.samples import SAMPLES, Letter
+from driver.postfix import make_certificate, running_postfix, sasl_settings
+from driver.samples import SAMPLES, Letter, Sample
 from driver.sandbox import Arrived, running_sandbox
 from driver.sink import running_sink
 from driver.table import Table
@@ -19,49 +22,94 @@ from driver.workplace import CheckError, Workplace, wait_for
 # Postfix folds lines beyond 998 octets on the way out (smtp_line_length_limit), which is its right.
 LETTERS = tuple(sample for sample in SAMPLES if sample.name != "long lines")
 
+SENDER = "shop@sandbox.example"
+USERNAME, PASSWORD = "relay@smarthost.example", "for this run only"
 
-def add_smarthost(config: Path, port: int, ca_file: Path) -> None:
-    """What an operator writes to send everything through a smarthost: its section, and a route before the others."""
-    smarthost = f'\n[smarthost.postfix]\nhost = "localhost"\nport = {port}\ntls = "starttls"\nca_file = "{ca_file}"\n'
-    route = '[[route]]\nname = "by-postfix"\nvia = ["smarthost:postfix"]\n\n'
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How the relay speaks to Postfix: settings of its smarthost, of Postfix's port, and what Postfix then records."""
+
+    name: str
+    port: int
+    tls: str
+    login: bool
+    door: Mapping[str, str]
+    samples: Sequence[Sample]
+
+    @property
+    def letters(self) -> list[Letter]:
+        return [Letter(f"{self.name}-{number}", SENDER, sample) for number, sample in enumerate(self.samples)]
+
+
+def ways(first_port: int) -> list[Way]:
+    """Everything through the usual one, a few letters through each of the others."""
+    login = {
+        "smtpd_sasl_auth_enable": "yes",
+        "smtpd_relay_restrictions": "permit_sasl_authenticated, reject",
+        "smtpd_recipient_restrictions": "permit_sasl_authenticated, reject",
+    }
+    encrypted, implicit = {"smtpd_tls_security_level": "encrypt"}, {"smtpd_tls_wrappermode": "yes"}
+    few = LETTERS[:4]
+    return [
+        Way("starttls-auth", first_port, "starttls", True, encrypted | login, LETTERS),
+        Way("starttls", first_port + 1, "starttls", False, encrypted, few),
+        Way("implicit-auth", first_port + 2, "implicit", True, implicit | login, few),
+        Way("plain", first_port + 3, "none", False, {"smtpd_tls_security_level": "none"}, few),
+    ]
+
+
+def add_smarthosts(config: Path, workplace: Workplace, all_ways: Iterable[Way], ca_file: Path) -> None:
+    """What an operator writes: a section for each smarthost, and the route to it by the domains of its letters."""
+    password = workplace.file("smarthost-password", f"{PASSWORD}\n".encode())
     text = config.read_text()
-    at = text.find("\n[[route]]") + 1
-    config.write_text((text[:at] + route + text[at:] if at else f"{text}\n{route}") + smarthost)
+    for way in all_ways:
+        domains = sorted({address.rpartition("@")[2] for letter in way.letters for address in letter.recipients})
+        text += f'\n[[route]]\nname = "{way.name}"\nvia = ["smarthost:{way.name}"]\n'
+        text += f"match = {{ recipient_domain = {json.dumps(domains)} }}\n"
+        text += f'\n[smarthost.{way.name}]\nhost = "localhost"\nport = {way.port}\ntls = "{way.tls}"\n'
+        text += f'ca_file = "{ca_file}"\n' if way.tls != "none" else ""
+        text += f'username = "{USERNAME}"\npassword_file = "{password}"\n' if way.login else ""
+    config.write_text(text)
 
 
 def run_smarthost(table: Table, workplace: Workplace, offset: int) -> None:
-    """Client -> relay -> Postfix (STARTTLS, certificate checked) -> recording sink."""
+    """Client -> relay -> Postfix -> recording sink."""
     certificate, key = make_certificate(workplace, "smarthost")
-    postfix_port, sink_port = offset + 2626, offset + 2627
+    sink_port, all_ways = offset + 2626, ways(offset + 2627)
     settings = {
-        "smtpd_tls_security_level": "may",
         "smtpd_tls_cert_file": str(certificate),
         "smtpd_tls_key_file": str(key),
         "smtpd_tls_loglevel": "1",
         "smtpd_tls_received_header": "yes",
         "relayhost": f"[127.0.0.1]:{sink_port}",
+        **sasl_settings(workplace, "postfix-smarthost", USERNAME, PASSWORD),
     }
+    ports = {way.port: way.door for way in all_ways}
     with (
         running_sink(sink_port) as sink,
-        running_postfix(workplace, "postfix-smarthost", postfix_port, settings),
+        running_postfix(workplace, "postfix-smarthost", ports, settings),
         running_sandbox(
-            workplace, "relay-smarthost", offset, lambda config: add_smarthost(config, postfix_port, certificate)
+            workplace,
+            "relay-smarthost",
+            offset,
+            lambda config: add_smarthosts(config, workplace, all_ways, certificate),
         ) as sandbox,
     ):
         records = DkimRecords.of(sandbox.var, sandbox.domain)
         clients = Clients(workplace, sandbox)
-        for number, sample in enumerate(LETTERS):
-            letter = Letter(f"by-postfix-{number}", f"shop@{sandbox.domain}", sample)
+        for way in all_ways:
+            for letter in way.letters:
 
-            def check(letter: Letter = letter) -> str:
-                clients.smtplib(letter, 587)
-                arrived = wait_for("arrival behind Postfix", lambda: _complete(sink.arrived(), letter), 60)
-                for message in arrived:
-                    _check_behind_postfix(message, letter, records)
-                check_envelope(arrived, letter.sender, letter.recipients)
-                return "exact bytes"
+                def check(way: Way = way, letter: Letter = letter) -> str:
+                    clients.smtplib(letter, 587)
+                    arrived = wait_for("arrival behind Postfix", lambda: _complete(sink.arrived(), letter), 60)
+                    for message in arrived:
+                        _check_behind_postfix(message, letter, way, records)
+                    check_envelope(arrived, letter.sender, letter.recipients)
+                    return "exact bytes"
 
-            table.check("Postfix", f"as our smarthost, STARTTLS: {sample.name}", check)
+                table.check("Postfix", f"smarthost, {way.name}: {letter.sample.name}", check)
 
 
 def _complete(arrived: list[Arrived], letter: Letter) -> list[Arrived]:
@@ -70,10 +118,11 @@ def _complete(arrived: list[Arrived], letter: Letter) -> list[Arrived]:
     return mine if served >= set(letter.recipients) else []
 
 
-def _check_behind_postfix(message: Arrived, letter: Letter, records: DkimRecords) -> None:
-    received = " ".join(message.raw.partition(b"by postfix-smarthost.example")[0].decode("utf-8", "replace").split())
-    if "using TLSv1." not in received:
-        raise CheckError("Postfix's own Received says nothing of TLS from the relay")
+def _check_behind_postfix(message: Arrived, letter: Letter, way: Way, records: DkimRecords) -> None:
+    received = " ".join(message.raw.partition(b"(Postfix)")[0].decode("utf-8", "replace").split())
+    for fact, wanted in (("using TLSv1.", way.tls != "none"), (f"(Authenticated sender: {USERNAME})", way.login)):
+        if (fact in received) is not wanted:
+            raise CheckError(f"Postfix's own Received {'lacks' if wanted else 'has'} {fact!r}: {received[-200:]}")
     check_suffix(message.raw, letter.content)
     check_contents(message, letter)
     check_no_bcc(message, letter.bcc)
@@ -94,18 +143,19 @@ def run_postfix_client(table: Table, clients: Clients, far_end: FarEnd, offset: 
         "smtp_tls_CAfile": str(sandbox.ca_file),
         "smtp_tls_loglevel": "1",
     }
-    with running_postfix(workplace, "postfix-client", offset + 2628, settings) as postfix:
+    port = offset + 2640
+    with running_postfix(workplace, "postfix-client", {port: {}}, settings):
         for number, sample in enumerate(LETTERS):
             letter = Letter(f"from-postfix-{number}", f"shop@{sandbox.domain}", sample)
             table.check(
                 "Postfix",
-                f"as our client, SASL, port 587: {sample.name}",
-                lambda letter=letter: _through_postfix(far_end, postfix, letter),
+                f"client, SASL, port 587: {sample.name}",
+                lambda letter=letter: _through_postfix(far_end, port, letter),
             )
 
 
-def _through_postfix(far_end: FarEnd, postfix: Postfix, letter: Letter) -> str:
-    with smtplib.SMTP("127.0.0.1", postfix.port, timeout=60) as session:
+def _through_postfix(far_end: FarEnd, port: int, letter: Letter) -> str:
+    with smtplib.SMTP("127.0.0.1", port, timeout=60) as session:
         session.sendmail(letter.sender, letter.recipients, letter.content)
     arrived = far_end.collect(letter.recipients)
     check_envelope(arrived, letter.sender, letter.recipients)

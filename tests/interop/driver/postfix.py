@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 import os
 import pwd
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,7 +20,6 @@ from cryptography.x509.oid import NameOID
 from driver.workplace import CheckError, Workplace, listens, wait_for
 
 _MASTER = """\
-127.0.0.1:{port} inet n - n - - smtpd
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
 rewrite unix - - n - - trivial-rewrite
@@ -41,29 +40,45 @@ postlog unix-dgram n - n - 1 postlogd
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Postfix:
-    """A running instance."""
-
-    port: int
-    log: Path
+# Ports to listen on, each with settings of its own.
+Ports = Mapping[int, Mapping[str, str]]
 
 
 @contextmanager
-def running_postfix(workplace: Workplace, name: str, port: int, settings: Mapping[str, str]) -> Iterator[Postfix]:
-    """`settings` are added to a main.cf that relays for loopback and delivers nothing locally."""
+def running_postfix(workplace: Workplace, name: str, ports: Ports, settings: Mapping[str, str]) -> Iterator[Path]:
+    """`settings` are added to a main.cf that relays for loopback and delivers nothing locally; yields its log."""
     folder = workplace.run / name
-    config = _configure(folder, name, port, settings)
+    config = _configure(folder, name, ports, settings)
     command = ["/usr/sbin/postfix", "-c", config]
     workplace.program(f"{name}-start", [*command, "start"])
     try:
-        wait_for(f"Postfix on port {port}", lambda: listens(port))
-        yield Postfix(port, folder / "maillog")
+        for port in ports:
+            wait_for(f"Postfix on port {port}", lambda port=port: listens(port))
+        yield folder / "maillog"
     finally:
         workplace.program(f"{name}-stop", [*command, "stop"])
 
 
-def _configure(folder: Path, name: str, port: int, settings: Mapping[str, str]) -> Path:
+def sasl_settings(workplace: Workplace, name: str, username: str, password: str) -> dict[str, str]:
+    """What makes smtpd offer AUTH PLAIN and LOGIN and know this one user (Cyrus SASL over a sasldb file)."""
+    folder = workplace.run / f"{name}-sasl"
+    folder.mkdir(mode=0o755)
+    database = folder / "users"
+    user, _, realm = username.partition("@")
+    command = ["saslpasswd2", "-p", "-c", "-f", database, "-u", realm, user]
+    workplace.program(f"{name}-saslpasswd2", command, stdin=password.encode())
+    shutil.chown(database, "postfix")
+    (folder / "smtpd.conf").write_text(
+        f"pwcheck_method: auxprop\nauxprop_plugin: sasldb\nmech_list: PLAIN LOGIN\nsasldb_path: {database}\n"
+    )
+    return {
+        "cyrus_sasl_config_path": str(folder),
+        "smtpd_sasl_local_domain": realm,
+        "smtpd_sasl_authenticated_header": "yes",
+    }
+
+
+def _configure(folder: Path, name: str, ports: Ports, settings: Mapping[str, str]) -> Path:
     if os.geteuid() != 0:
         raise CheckError("Postfix has to be started by root")
     config, queue, data = folder / "etc", folder / "spool", folder / "data"
@@ -93,7 +108,11 @@ def _configure(folder: Path, name: str, port: int, settings: Mapping[str, str]) 
     }
     lines = [f"{key} = {value}\n" for key, value in values.items()]
     (config / "main.cf").write_text("".join(lines))
-    (config / "master.cf").write_text(_MASTER.format(port=port))
+    doors = [
+        f"127.0.0.1:{port} inet n - n - - smtpd\n" + "".join(f"  -o {key}={value}\n" for key, value in own.items())
+        for port, own in ports.items()
+    ]
+    (config / "master.cf").write_text("".join(doors) + _MASTER)
     return config
 
 

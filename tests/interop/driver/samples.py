@@ -56,9 +56,10 @@ class Letter:
     @property
     def content(self) -> bytes:
         """The message with CRLF line ends, 8-bit text as it is, the attachment in base64."""
-        head = [f"From: <{self.sender}>", f"To: {', '.join(self.to)}"]
+        fold = ",\n "
+        head = [f"From: <{self.sender}>", f"To: {fold.join(self.to)}"]
         if self.cc:
-            head.append(f"Cc: {', '.join(self.cc)}")
+            head.append(f"Cc: {fold.join(self.cc)}")
         head += [
             f"Subject: {self.subject}",
             "Date: Sun, 22 Nov 2026 10:00:00 +0000",

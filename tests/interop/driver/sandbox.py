@@ -115,17 +115,18 @@ def running_sandbox(
         configure(config)
     serve = [workplace.relay, "--config", config, "serve", *shift]
     with workplace.daemon(name, serve) as process:
-        yield _wait(var, process, workplace.logs / f"{name}.log")
+        yield wait_until_served(var, process, workplace.logs / f"{name}.log")
 
 
-def _wait(var: Path, process: subprocess.Popen[bytes], log: Path) -> Sandbox:
+def wait_until_served(var: Path, process: subprocess.Popen[bytes], log: Path) -> Sandbox:
+    """The sandbox under `var` once it has announced itself and says that it is ready."""
+
     def ready() -> Sandbox | None:
         if process.poll() is not None:
             raise CheckError(f"relay serve ended with {process.returncode}; see {log}")
-        try:
-            sandbox = Sandbox.read(var)
-        except (FileNotFoundError, json.JSONDecodeError):
+        if b"What arrived" not in log.read_bytes():
             return None
+        sandbox = Sandbox.read(var)
         return sandbox if sandbox.ready() else None
 
     found: Sandbox = wait_for("relay serve", ready)
