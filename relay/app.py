@@ -20,6 +20,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 
 from relay import __version__
+from relay.auth.api_keys import ApiKeyVerifier
 from relay.auth.credentials import CredentialAuthenticator
 from relay.auth.passwords import PasswordVerifier
 from relay.checks.received_spf import received_spf
@@ -28,10 +29,12 @@ from relay.delivery.engine import Engine
 from relay.delivery.feeder import Feeder
 from relay.dns.mx import MxResolver
 from relay.dns.resolver import DnsResolver
+from relay.httpd.application import make_app
+from relay.httpd.control_socket import bind_control
 from relay.httpd.health import health_router
-from relay.httpd.queue import bind_control, queue_router
+from relay.httpd.queue import queue_router
 from relay.httpd.sandbox import sandbox_router
-from relay.httpd.server import HttpServer, make_app
+from relay.httpd.server import HttpServer
 from relay.intake.accept import Accept
 from relay.mail.errors import OperatorError, StoreError
 from relay.ports import QueuedMessage, Signer, SystemClock, Transport, system_random
@@ -237,7 +240,7 @@ class Worker:
         )
         passwords = PasswordVerifier(self._clock)
         authenticator = CredentialAuthenticator(self._registry, passwords, self._clock)
-        spf = SpfChecker(self._resolver)
+        spf = SpfChecker(self._resolver, hostname=settings.hostname)
         for listener in settings.listener:
             hooks = Handler(listener, settings.inbound, intake, authenticator, spf, self.telemetry.bug)
             sockets = self._sockets.smtp[listener.name]
@@ -252,7 +255,7 @@ class Worker:
         app = make_app("http", self.telemetry)
         app.include_router(health_router(self.not_ready, self.telemetry.metrics.exposition, CONTENT_TYPE))
         if settings.sandbox.enabled:
-            app.include_router(sandbox_router(Inbox(settings.server.var)))
+            app.include_router(sandbox_router(Inbox(settings.server.var), ApiKeyVerifier(self._registry).verify))
         servers = [HttpServer(app, self._sockets.http)]
         for lane in self._lanes:
             control = make_app("control", self.telemetry)

@@ -1,4 +1,4 @@
-"""Control: what the operator's verbs ask of a running lane, over `<var>/run/control-<spool>.sock` (0600, never TCP).
+"""Control: what the operator's verbs ask of a running lane. Served on its Unix socket only, never on TCP.
 
 POST /admin/queue/retry and /admin/queue/cancel with `{"ids": [...]}`; POST /admin/route/resume with `{"route": ...}`;
 GET /admin/status.
@@ -7,27 +7,34 @@ GET /admin/status.
 from __future__ import annotations
 
 import os
-import socket
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
-from relay.mail.errors import OperatorError
+from relay import __version__
+from relay.mail.errors import StoreError
 from relay.mail.event import Event, EventKind
 from relay.ports import Clock, EventSink
 
-MessageId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+MessageId = Annotated[str, Field(pattern=r"^[0-7][0-9a-f]{15}$")]
 
 
 class Spool(Protocol):
-    """What of the spool is needed."""
+    """What of the spool is needed. All raise StoreError."""
 
-    async def retry(self, message_ids: list[str]) -> int: ...
+    async def retry(self, message_ids: list[str]) -> int:
+        """Make waiting recipients due now; returns how many."""
+        ...
 
-    async def cancel(self, message_ids: list[str], exclude: frozenset[tuple[str, int]]) -> list[tuple[str, int]]: ...
+    async def cancel(self, message_ids: list[str], exclude: frozenset[tuple[str, int]]) -> list[tuple[str, int]]:
+        """End what waits, but for `exclude`; its place in the order of commits is taken before the first await."""
+        ...
+
+    async def message(self, message_id: str) -> dict[str, Any] | None:
+        """Everything known of a message; `recipients` in the envelope's order, each with its `address`."""
+        ...
 
 
 class Engine(Protocol):
@@ -45,15 +52,25 @@ class Engine(Protocol):
     def resume(self, candidate: str) -> None: ...
 
 
+def _without_duplicates(ids: list[str]) -> list[str]:
+    return list(dict.fromkeys(ids))
+
+
 class MessageIds(BaseModel):
-    ids: Annotated[list[MessageId], Field(min_length=1, max_length=10_000)]
+    ids: Annotated[list[MessageId], Field(min_length=1, max_length=10_000), AfterValidator(_without_duplicates)]
 
 
 class Route(BaseModel):
-    route: str
+    route: Annotated[str, Field(min_length=1, max_length=200)]
 
 
-def queue_router(spool: Spool, engine: Engine, look: Callable[[], None], events: EventSink, clock: Clock) -> APIRouter:
+def queue_router(
+    spool: Spool,
+    engine: Engine,
+    look: Callable[[], None],
+    events: EventSink,
+    clock: Clock,
+) -> APIRouter:
     """The verbs over one lane; `look` makes its feeder look at the spool from the beginning."""
     router = APIRouter(prefix="/admin")
 
@@ -66,47 +83,50 @@ def queue_router(spool: Spool, engine: Engine, look: Callable[[], None], events:
 
     @router.post("/queue/cancel")
     async def cancel(wanted: MessageIds) -> dict[str, Any]:
-        """End what is not being delivered this moment. An attempt begins only for what still waits in the spool, so
-        nothing that was cancelled can start afterwards."""
+        """End what is not being delivered this moment.
+
+        What is left in `active` after `forget` runs, and stays out of it. Nothing else can begin: an attempt begins in
+        the spool, which comes to it after the cancelling, and then finds nobody who waits.
+        """
         engine.forget(frozenset(wanted.ids))
         ended = await spool.cancel(wanted.ids, engine.active)
-        for message_id, _ in ended:
-            events.event(Event(clock.now(), EventKind.CANCELLED, message_id))
+        addresses = await _addresses(spool, {message_id for message_id, _ in ended})
+        for message_id, index in ended:
+            recipient = addresses.get((message_id, index), "")
+            events.event(Event(clock.now(), EventKind.CANCELLED, message_id, recipient))
         return {"recipients": len(ended)}
 
     @router.post("/route/resume")
     async def resume(wanted: Route) -> dict[str, Any]:
-        """Try a resting route again at once; what waits for it is made due by `queue/retry`."""
+        """Use a resting route again at once; what was put off because of it is made due by `queue/retry`."""
         was_paused = wanted.route in engine.paused()
         engine.resume(wanted.route)
         return {"resumed": was_paused}
 
     @router.get("/status")
     async def status() -> dict[str, Any]:
-        """Next hops with jobs in memory, and routes that rest."""
+        """Next hops with jobs in memory, and routes that rest, with the seconds left."""
         queues = [
             {"next_hop": hop, "waiting": waiting, "running": running} for hop, waiting, running in engine.queues()
         ]
-        return {"pid": os.getpid(), "queues": queues, "paused": engine.paused()}
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "queues": queues,
+            "paused": engine.paused(),
+        }
 
     return router
 
 
-def bind_control(folder: Path, number: int) -> socket.socket:
-    """The listening Unix socket of spool `number`. The spool's lock says that nobody else serves it, so one that is
-    left from a crash may go. Raises OperatorError."""
-    path = folder / f"control-{number}.sock"
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    previous = os.umask(0o177)
+async def _addresses(spool: Spool, message_ids: Iterable[str]) -> dict[tuple[str, int], str]:
+    """Recipients' addresses by message and place; what cannot be read is left out, for the cancelling is done."""
+    found: dict[tuple[str, int], str] = {}
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        listening.bind(str(path))
-        listening.listen(16)
-    except OSError as error:
-        listening.close()
-        raise OperatorError(f"{path}: cannot listen for `relay queue`: {error.strerror}; check the folder") from error
-    finally:
-        os.umask(previous)
-    listening.setblocking(False)
-    return listening
+        for message_id in message_ids:
+            message = await spool.message(message_id)
+            for index, recipient in enumerate(message["recipients"] if message else ()):
+                found[message_id, index] = recipient["address"]
+    except StoreError:
+        pass
+    return found

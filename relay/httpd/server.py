@@ -1,133 +1,162 @@
-"""HttpServer: uvicorn inside the running loop, on sockets that are bound already; and what every interface shares.
+"""HttpServer: uvicorn inside the running loop, on sockets that are bound already, TCP or Unix.
 
-In: a FastAPI app and sockets. Out: JSON; errors as `{"error": {"code", "message", "fields"}}`. A handler that raises is
-answered 500 in general words, and the observer gets the exception. No signal handlers, no log of its own.
+In: an ASGI app and sockets. Out: HTTP/1.1 without a Server header. It takes no signals and has no log of its own; what
+it finds broken goes through the standard library's logging. A request that trickles in and a client that does not read
+are cut; of connections there may be so many, and beyond them the answer is 503.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
+import math
 import socket
-import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
 
+import h11
 import uvicorn
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-LARGEST_BODY: Final = 1_048_576
 _KEEP_ALIVE_SECONDS: Final = 15
+_REQUEST_SECONDS: Final = 30.0
+_READING_SECONDS: Final = 60.0
 _MOST_AT_A_TIME: Final = 200
 _LARGEST_HEADER: Final = 32_768
-
-
-class Observer(Protocol):
-    """Hears of requests; must not raise."""
-
-    def http_request(self, interface: str, method: str, path: str, status: int, seconds: float) -> None: ...
-
-    def failure(self, where: str, error: BaseException) -> None: ...
-
-
-def make_app(interface: str, observer: Observer) -> FastAPI:
-    """An app without routes. `interface` is its name in the metrics."""
-    app = FastAPI(title="Sendrelay", docs_url=None, redoc_url=None, openapi_url=None)
-
-    @app.middleware("http")
-    async def watched(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        started = time.monotonic()
-        response = _too_large(request) or await _answered(request, call_next)
-        observer.http_request(
-            interface, request.method, request.url.path, response.status_code, time.monotonic() - started
-        )
-        return response
-
-    async def _answered(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        try:
-            return await call_next(request)
-        except Exception as error:
-            observer.failure("http", error)
-            return problem(500, "internal", "Internal error; the log has the details")
-
-    @app.exception_handler(HTTPException)
-    async def refused(request: Request, error: HTTPException) -> Response:
-        return problem(error.status_code, _CODES.get(error.status_code, "refused"), str(error.detail), error.headers)
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
-        fields = [
-            {"field": ".".join(str(part) for part in one["loc"][1:]) or str(one["loc"][0]), "message": one["msg"]}
-            for one in error.errors()
-        ]
-        return problem(422, "invalid", "The request has wrong or missing fields", fields=fields)
-
-    return app
-
-
-_CODES: Final = {400: "bad_request", 401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed"}
-
-
-def problem(
-    status: int, code: str, message: str, headers: Any = None, fields: Sequence[dict[str, str]] = ()
-) -> JSONResponse:
-    """An error as all interfaces give it."""
-    error: dict[str, Any] = {"code": code, "message": message}
-    if fields:
-        error["fields"] = list(fields)
-    return JSONResponse({"error": error}, status, headers=headers)
-
-
-def _too_large(request: Request) -> Response | None:
-    length = request.headers.get("content-length", "0")
-    if "transfer-encoding" in request.headers:
-        return problem(411, "length_required", "Send the body with Content-Length")
-    if not length.isdecimal() or int(length) > LARGEST_BODY:
-        return problem(413, "too_large", f"The body is larger than {LARGEST_BODY} octets")
-    return None
-
-
-class _Uvicorn(uvicorn.Server):
-    """Without its grip on the process: the worker has signal handlers of its own."""
-
-    async def serve_here(self, sockets: list[socket.socket]) -> None:
-        self.config.load()
-        self.lifespan = self.config.lifespan_class(self.config)
-        await self.startup(sockets=sockets)
+_BACKLOG: Final = 1024
+_DATE_SECONDS: Final = 1.0
 
 
 class HttpServer:
-    """One app on its sockets; `start`, then `stop` once."""
+    """One app on its sockets; `start`, then `stop` once. Closes the sockets, and removes a Unix socket's file."""
 
-    def __init__(self, app: FastAPI, sockets: Sequence[socket.socket]) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        sockets: Sequence[socket.socket],
+        *,
+        request_seconds: float = _REQUEST_SECONDS,
+        reading_seconds: float = _READING_SECONDS,
+        most_at_a_time: int = _MOST_AT_A_TIME,
+    ) -> None:
+        """A request has `request_seconds` to arrive whole; a client may pause `reading_seconds` in taking an answer."""
+        connection: Any = functools.partial(
+            _Connection, request_seconds=request_seconds, reading_seconds=reading_seconds
+        )
         config = uvicorn.Config(
             app,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            loop="none",
-            http="h11",
+            http=connection,
             ws="none",
+            loop="none",
+            lifespan="off",
+            log_config=None,
+            log_level="error",
+            access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=_MOST_AT_A_TIME,
+            backlog=_BACKLOG,
+            limit_concurrency=most_at_a_time,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             h11_max_incomplete_event_size=_LARGEST_HEADER,
         )
-        self._server = _Uvicorn(config)
+        self._server = uvicorn.Server(config)
         self._sockets = list(sockets)
-        self._ticking: asyncio.Task[None] | None = None
+        self._files = [Path(one.getsockname()) for one in self._sockets if one.family == socket.AF_UNIX]
+        self._dating: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        await self._server.serve_here(self._sockets)
-        self._ticking = asyncio.create_task(self._server.main_loop())
+        """Accept connections. `uvicorn.Server.serve` would take the process' signals; its parts do not."""
+        config = self._server.config
+        config.load()
+        self._server.lifespan = config.lifespan_class(config)
+        await self._server.startup(sockets=self._sockets)
+        self._dating = asyncio.create_task(self._date())
 
     async def stop(self, timeout: float) -> None:
-        """Stop accepting; requests under way get `timeout` seconds."""
-        self._server.should_exit = True
-        if self._ticking is not None:
-            await self._ticking
-        self._server.config.timeout_graceful_shutdown = max(1, int(timeout))
+        """Stop accepting; requests under way get `timeout` seconds (whole ones, at least 1) before they are cut."""
+        if self._dating is None:
+            self._close_sockets()
+            return
+        self._dating.cancel()
+        self._server.config.timeout_graceful_shutdown = max(1, math.ceil(timeout))
+        state = self._server.server_state
         await self._server.shutdown(sockets=self._sockets)
+        for connection in tuple(state.connections):
+            connection.transport.abort()
+        await asyncio.gather(*state.tasks, return_exceptions=True)
+        self._close_sockets()
+
+    def _close_sockets(self) -> None:
+        for listening in self._sockets:
+            listening.close()
+        for path in self._files:
+            path.unlink(missing_ok=True)
+
+    async def _date(self) -> None:
+        """Keep the Date header right."""
+        while True:
+            await self._server.on_tick(0)
+            await asyncio.sleep(_DATE_SECONDS)
+
+
+class _Connection(H11Protocol):
+    """uvicorn's, with deadlines: alone, it waits for ever for the rest of a request and for a client that reads."""
+
+    def __init__(self, *arguments: Any, request_seconds: float, reading_seconds: float, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._request = _Deadline(request_seconds)
+        self._reading = _Deadline(reading_seconds)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_request()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._await_request()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        # Between requests the keep-alive time counts; here the next one has begun, sent before we had answered.
+        if self.conn.their_state is h11.SEND_BODY:
+            self._await_request()
+
+    def _await_request(self) -> None:
+        if self.conn.their_state in (h11.IDLE, h11.SEND_BODY):
+            self._request.start(self.loop, self.transport)
+        else:
+            self._request.cancel()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._reading.start(self.loop, self.transport)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._reading.cancel()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        self._request.cancel()
+        self._reading.cancel()
+
+
+class _Deadline:
+    """Cuts the connection `seconds` after the first `start` that no `cancel` followed."""
+
+    __slots__ = ("_seconds", "_timer")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) -> None:
+        if self._timer is None:
+            self._timer = loop.call_later(self._seconds, transport.abort)
+
+    def cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

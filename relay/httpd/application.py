@@ -1,0 +1,179 @@
+"""Application: what every HTTP interface shares. Errors as JSON, a limit for bodies, an observer for each request.
+
+In: a name for the metrics and an observer. Out: a FastAPI app without routes. Errors are
+`{"error": {"code", "message", "fields": [{"field", "message"}]}}`. A handler that raises is answered 500, and an
+OperatorError 503, in general words; the observer gets the exception.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from relay.mail.errors import OperatorError
+
+LARGEST_BODY: Final = 1_048_576
+
+_MOST_FIELDS: Final = 100
+_INTERNAL: Final = "Internal error; the log has the details"
+_UNAVAILABLE: Final = "Not possible just now; the log has the details"
+_STOPPING: Final = "The server is stopping; try again"
+_CODES: Final = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+}
+# No page may read a mail's HTML as its own, and no cache may keep what is true now.
+_HEADERS: Final = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
+
+
+class Observer(Protocol):
+    """Hears of requests; must not raise."""
+
+    def http_request(self, interface: str, method: str, path: str, status: int, seconds: float) -> None: ...
+
+    def failure(self, where: str, error: BaseException) -> None: ...
+
+
+def make_app(interface: str, observer: Observer, *, largest_body: int = LARGEST_BODY) -> FastAPI:
+    """An app without routes and without documentation pages. `interface` is its name in the metrics."""
+    app = FastAPI(title="Sendrelay", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    app.add_middleware(_Watched, interface=interface, observer=observer, largest_body=largest_body)
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> JSONResponse:
+        code = _CODES.get(error.status_code, "refused")
+        return problem(error.status_code, code, str(error.detail), headers=error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        found = error.errors()
+        if found and found[0]["type"] == "json_invalid":
+            reason = found[0].get("ctx", {}).get("error", "")
+            return problem(400, "invalid_json", f"The body is no JSON: {reason} at character {found[0]['loc'][-1]}")
+        fields = [{"field": _name(one["loc"]), "message": _sentence(one["msg"])} for one in found[:_MOST_FIELDS]]
+        return problem(422, "invalid", "The request has wrong or missing fields", fields=fields)
+
+    @app.exception_handler(OperatorError)
+    async def unavailable(request: Request, error: OperatorError) -> JSONResponse:
+        observer.failure("http", error)
+        return problem(503, "unavailable", _UNAVAILABLE)
+
+    return app
+
+
+def problem(
+    status: int,
+    code: str,
+    message: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    fields: Sequence[dict[str, str]] = (),
+) -> JSONResponse:
+    """An error as all interfaces give it."""
+    error: dict[str, Any] = {"code": code, "message": message}
+    if fields:
+        error["fields"] = list(fields)
+    return JSONResponse({"error": error}, status, headers=headers)
+
+
+def _name(location: Sequence[int | str]) -> str:
+    """`("body", "ids", 0)` is `ids.0`; a whole body that is wrong is `body`."""
+    return ".".join(map(str, location[1:] or location))
+
+
+def _sentence(message: str) -> str:
+    return message.removeprefix("Value error, ")
+
+
+class _Watched:
+    """ASGI middleware: counts the body's octets, turns a bug into 500, tells the observer how it ended."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        interface: str,
+        observer: Observer,
+        largest_body: int,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._app = app
+        self._interface = interface
+        self._observer = observer
+        self._largest_body = largest_body
+        self._monotonic = monotonic
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = self._monotonic()
+        answer = _Answer(send)
+        try:
+            if _announced(scope) > self._largest_body:
+                await self._too_large()(scope, receive, answer.send)
+            else:
+                await self._app(scope, self._limited(receive), answer.send)
+        except Exception as error:
+            self._observer.failure("http", error)
+            # What has begun cannot be taken back: the server closes the connection, and so it is seen to be cut.
+            if not answer.status:
+                await problem(500, "internal", _INTERNAL)(scope, receive, answer.send)
+        except asyncio.CancelledError:
+            # Nobody but the server cancels a request: it stops, and has waited long enough.
+            if not answer.status:
+                await problem(503, "stopping", _STOPPING)(scope, receive, answer.send)
+        finally:
+            seconds = self._monotonic() - started
+            status = answer.status or 500
+            self._observer.http_request(self._interface, scope["method"], scope["path"], status, seconds)
+
+    def _limited(self, receive: Receive) -> Receive:
+        """Chunked bodies announce no length and are counted."""
+        octets = 0
+
+        async def limited() -> Message:
+            nonlocal octets
+            message = await receive()
+            octets += len(message.get("body", b""))
+            if octets > self._largest_body:
+                raise HTTPException(413, self._limit_text())
+            return message
+
+        return limited
+
+    def _too_large(self) -> JSONResponse:
+        return problem(413, "too_large", self._limit_text(), headers={"connection": "close"})
+
+    def _limit_text(self) -> str:
+        return f"The body is larger than {self._largest_body} octets"
+
+
+class _Answer:
+    """Passes an answer on with the common headers, and remembers its status; 0 while there is none."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status = 0
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
+        await self._send(message)
+
+
+def _announced(scope: Scope) -> int:
+    """Content-Length; the parser below has refused what is no number."""
+    return next((int(value) for name, value in scope["headers"] if name == b"content-length"), 0)

@@ -1,0 +1,69 @@
+"""Inbox entry: a message of the sandbox's inbox as HTTP and `relay inbox` show it.
+
+In: InboxMessage and its bytes, both from whoever sends mail. Out: values for JSON. Never raises for a message: where
+its parts cannot be told apart, `problem` says why.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from relay.mail.errors import MessageSyntaxError
+from relay.mail.message import first_value, header_block, header_fields
+from relay.mail.parts import take_apart
+from relay.ports import InboxMessage
+
+_SIGNATURE_TAG: Final = re.compile(r"(?:^|;)\s*(d|s|a)\s*=\s*([^;\s]+)")
+
+
+def entry(message: InboxMessage) -> dict[str, Any]:
+    """What a list says of a message."""
+    header = message.header
+    return {
+        "id": message.id,
+        "received_at": datetime.fromtimestamp(message.received_at, UTC).isoformat(timespec="milliseconds"),
+        "mail_from": message.mail_from,
+        "rcpt_to": list(message.rcpt_to),
+        "from": first_value(header, "from"),
+        "to": first_value(header, "to"),
+        "subject": first_value(header, "subject"),
+        "tls": message.tls,
+        "size": message.size,
+        "signed": signatures(header),
+    }
+
+
+def full_entry(message: InboxMessage, content: bytes) -> dict[str, Any]:
+    """The entry with all header fields, bodies, and attachments by name and size."""
+    headers = [[field.name, field.text] for field in header_fields(header_block(content))]
+    return entry(message) | {"headers": headers} | _parts(content)
+
+
+def signatures(header: bytes) -> list[dict[str, str]]:
+    """Domain, selector and algorithm of each DKIM-Signature; not whether it verifies."""
+    return [
+        dict(_SIGNATURE_TAG.findall(field.text)) for field in header_fields(header) if field.name == "dkim-signature"
+    ]
+
+
+def _parts(content: bytes) -> dict[str, Any]:
+    try:
+        parts = take_apart(content)
+    except MessageSyntaxError as error:
+        return {"text": None, "html": None, "attachments": [], "problem": str(error)}
+    return {
+        "text": parts.text,
+        "html": parts.html,
+        "attachments": [
+            {
+                "filename": attachment.filename,
+                "content_type": attachment.content_type,
+                "content_id": attachment.content_id,
+                "inline": attachment.inline,
+                "size": len(attachment.content),
+            }
+            for attachment in parts.attachments
+        ],
+    }
