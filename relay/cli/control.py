@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,8 @@ _SECONDS: Final = 30.0
 
 
 class _UnixConnection(http.client.HTTPConnection):
+    """http.client over a Unix socket."""
+
     def __init__(self, path: Path) -> None:
         super().__init__("localhost", timeout=_SECONDS)
         self._path = path
@@ -25,20 +28,32 @@ class _UnixConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(_SECONDS)
-        self.sock.connect(str(self._path))
+        self.sock.connect(os.fspath(self._path))
 
 
 def request(settings: Settings, method: str, path: str, body: Any = None, *, worker: int) -> tuple[int, Any]:
     """Ask the worker that has spool number `worker`."""
     address = settings.server.var / "run" / f"control-{worker}.sock"
     connection = _UnixConnection(address)
+    content = None if body is None else json.dumps(body).encode()
+    headers = {} if content is None else {"Content-Type": "application/json"}
     try:
-        connection.request(method, path, json.dumps(body), {"Content-Type": "application/json"})
+        connection.request(method, path, content, headers)
         answer = connection.getresponse()
         return answer.status, json.loads(answer.read())
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise OperatorError(
-            f"{address}: the server does not answer ({error}); is it running, and as which user?"
-        ) from error
+        raise OperatorError(f"{address}: {_explain(error)}") from error
     finally:
         connection.close()
+
+
+def _explain(error: Exception) -> str:
+    match error:
+        case FileNotFoundError() | ConnectionRefusedError():
+            return "the server does not run; start it with `relay serve`, or name its file with --config"
+        case PermissionError():
+            return "only the server's user may do that; run it as that user or as root"
+        case TimeoutError():
+            return f"the server did not answer in {_SECONDS:.0f} seconds; its log tells what it is doing"
+        case _:
+            return f"the server broke off ({error or type(error).__name__}); see its log and try again"

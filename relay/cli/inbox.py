@@ -5,27 +5,29 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from relay.cli.common import fail, load, operator_errors, print_json
-from relay.mail.message import first_value, header_block, header_fields
+from relay.httpd.inbox_entry import entry, full_entry
 from relay.ports import InboxMessage
 from relay.store.inbox import Inbox
 
 app = typer.Typer(no_args_is_help=True, help="Look at the mail the sandbox took.")
 
+_LARGEST_ID: Final = 2**63 - 1
+_POLL_SECONDS: Final = 0.1
+
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output")]
-Number = Annotated[int, typer.Argument(help="The message's number, from `relay inbox list`")]
+Number = Annotated[int, typer.Argument(min=1, max=_LARGEST_ID, help="The message's number, from `relay inbox list`")]
 
 
 @app.command("list")
 def list_(
     ctx: typer.Context,
     to: Annotated[str, typer.Option(help="Only messages for this recipient address")] = "",
-    limit: Annotated[int, typer.Option(min=1, help="The newest so many")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=_LARGEST_ID, help="The newest so many")] = 50,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait until there is one")] = 0.0,
     json: JsonOption = False,
 ) -> None:
@@ -33,29 +35,38 @@ def list_(
     inbox = Inbox(load(ctx).server.var)
     with operator_errors():
         messages = _waited(lambda: inbox.list(to=to, limit=limit), wait)
+    entries = [entry(message) for message in messages]
     if json:
-        print_json({"messages": [described(message) for message in messages]})
-    for message in () if json else messages:
-        subject = first_value(message.header, "subject") or "(no subject)"
-        signed = "signed" if first_value(message.header, "dkim-signature") else "unsigned"
-        typer.echo(f"{message.id:>5}  {_time(message)[11:19]}  {signed:<8}  {', '.join(message.rcpt_to)}  {subject}")
-    if not messages:
+        print_json({"messages": entries})
+    for one in () if json else entries:
+        signed = "signed" if one["signed"] else "unsigned"
+        recipients, subject = ", ".join(one["rcpt_to"]), one["subject"] or "(no subject)"
+        _say(f"{one['id']:>5}  {one['received_at'][11:19]}  {signed:<8}  {recipients}  {subject}")
+    if not entries:
         raise typer.Exit(1)
 
 
 @app.command()
 def show(ctx: typer.Context, number: Number, json: JsonOption = False) -> None:
-    """One message: its envelope, its header, and its text."""
+    """One message: its envelope, who signed it, its header, its text, and what is attached."""
     inbox = Inbox(load(ctx).server.var)
     with operator_errors():
         message, content = inbox.get(number), inbox.raw(number)
     if message is None or content is None:
         fail(f"no message {number} in the inbox", 1)
+    full = full_entry(message, content)
     if json:
-        headers = [[field.name, field.text] for field in header_fields(header_block(content))]
-        return print_json(described(message) | {"headers": headers})
-    typer.echo(f"from {message.mail_from or '<>'}\nto   {', '.join(message.rcpt_to)}\nover {message.tls or 'no TLS'}\n")
-    typer.echo(content.decode("utf-8", "replace").replace("\r\n", "\n"))
+        return print_json(full)
+    _say(
+        f"from    {full['mail_from'] or '<>'}\nto      {', '.join(full['rcpt_to'])}\nover    {full['tls'] or 'no TLS'}"
+    )
+    _say(f"signed  {', '.join(map(_signature, full['signed'])) or 'no'}\nat      {full['received_at']}\n")
+    for name, value in full["headers"]:
+        _say(f"{name}: {value}")
+    _say(f"\n{_text(full, content)}")
+    for attachment in full["attachments"]:
+        name = attachment["filename"] or "(no name)"
+        _say(f"attached: {name}  {attachment['content_type']}  {attachment['size']} octets")
     return None
 
 
@@ -73,29 +84,29 @@ def raw(ctx: typer.Context, number: Number) -> None:
 def clear(ctx: typer.Context) -> None:
     """Delete everything in the inbox."""
     with operator_errors():
-        typer.echo(f"{Inbox(load(ctx).server.var).clear()} messages deleted", err=True)
+        deleted = Inbox(load(ctx).server.var).clear()
+    typer.echo(f"{deleted} messages deleted", err=True)
 
 
-def described(message: InboxMessage) -> dict[str, Any]:
-    """A message without its bytes, as JSON has it."""
-    return {
-        "id": message.id,
-        "received_at": _time(message),
-        "mail_from": message.mail_from,
-        "rcpt_to": list(message.rcpt_to),
-        "subject": first_value(message.header, "subject"),
-        "tls": message.tls,
-        "size": message.size,
-        "signed": first_value(message.header, "dkim-signature") is not None,
-    }
+def _say(text: str) -> None:
+    """A mail may say anything, but not command the terminal it is shown on."""
+    typer.echo("".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text))
 
 
-def _time(message: InboxMessage) -> str:
-    return datetime.fromtimestamp(message.received_at, UTC).isoformat(timespec="milliseconds")
+def _signature(signature: dict[str, str]) -> str:
+    return f"d={signature.get('d', '?')} s={signature.get('s', '?')} a={signature.get('a', '?')}"
+
+
+def _text(full: dict[str, Any], content: bytes) -> str:
+    """The text, else the HTML, else the whole message where its parts cannot be told apart."""
+    shown = full["text"] if full["text"] is not None else full["html"]
+    if "problem" in full:
+        shown = f"({full['problem']}; here is all of it)\n{content.decode('utf-8', 'replace')}"
+    return (shown or "").replace("\r\n", "\n")
 
 
 def _waited(look: Callable[[], Sequence[InboxMessage]], seconds: float) -> Sequence[InboxMessage]:
     end = time.monotonic() + seconds
     while not (found := look()) and time.monotonic() < end:
-        time.sleep(0.1)
+        time.sleep(_POLL_SECONDS)
     return found

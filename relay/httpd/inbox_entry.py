@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from relay.mail.errors import MessageSyntaxError
 from relay.mail.message import first_value, header_block, header_fields
+from relay.mail.mime import decode_words
 from relay.mail.parts import take_apart
 from relay.ports import InboxMessage
 
@@ -26,9 +27,9 @@ def entry(message: InboxMessage) -> dict[str, Any]:
         "received_at": datetime.fromtimestamp(message.received_at, UTC).isoformat(timespec="milliseconds"),
         "mail_from": message.mail_from,
         "rcpt_to": list(message.rcpt_to),
-        "from": first_value(header, "from"),
-        "to": first_value(header, "to"),
-        "subject": first_value(header, "subject"),
+        "from": _decoded(header, "from"),
+        "to": _decoded(header, "to"),
+        "subject": _decoded(header, "subject"),
         "tls": message.tls,
         "size": message.size,
         "signed": signatures(header),
@@ -39,6 +40,12 @@ def full_entry(message: InboxMessage, content: bytes) -> dict[str, Any]:
     """The entry with all header fields, bodies, and attachments by name and size."""
     headers = [[field.name, field.text] for field in header_fields(header_block(content))]
     return entry(message) | {"headers": headers} | _parts(content)
+
+
+def _decoded(header: bytes, name: str) -> str | None:
+    """The first field of that name with its encoded words (RFC 2047) decoded, in one line."""
+    value = first_value(header, name)
+    return None if value is None else decode_words(value)[0]
 
 
 def signatures(header: bytes) -> list[dict[str, str]]:
