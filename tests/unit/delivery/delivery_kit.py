@@ -223,6 +223,7 @@ class Setting:
         raise AssertionError("something waits for ever")
 
     def _has_looked(self) -> bool:
+        """Since the last `advance_to`; or there is something to do already."""
         return bool(self.engine.active) or self.feeder._wake_at > self.clock.time
 
     async def states(self, message_id: str) -> list[str]:

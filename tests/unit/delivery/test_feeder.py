@@ -220,7 +220,7 @@ def test_a_message_left_out_during_a_look_is_not_lost(tmp_path):
             first = await one.accept("x@slow.example")
             one.feed()
             await one.advance_to(START + 100)
-            await until(one._has_looked)
+            await until(lambda: one.feeder._cursor > START + 90)
             one.clock.time = START + 20
             second = await one.accept("x@slow.example", submit=False)
             one.clock.time = START + 100
@@ -237,8 +237,7 @@ def test_a_message_left_out_during_a_look_is_not_lost(tmp_path):
 
             one.spool.due = due
             await one.advance_to(START + 101)
-            await until(lambda: one.spool.due == real)
-            await until(one._has_looked)
+            await until(lambda: one.spool.due == real and filler)
             gate.set()
             await until(lambda: delivered(one) == {first, second, *filler}, seconds=5.0)
 
