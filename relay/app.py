@@ -259,7 +259,10 @@ class Worker:
         servers = [HttpServer(app, self._sockets.http)]
         for lane in self._lanes:
             control = make_app("control", self.telemetry)
-            control.include_router(queue_router(lane.spool, lane.engine, lane.feeder.look, self.telemetry, self._clock))
+            router = queue_router(
+                lane.spool, lane.engine, lane.feeder.look, self.telemetry, self._clock, self._listeners.sessions
+            )
+            control.include_router(router)
             servers.append(HttpServer(control, [bind_control(settings.server.var / "run", lane.number)]))
         for server in servers:
             await server.start()

@@ -70,8 +70,10 @@ def queue_router(
     look: Callable[[], None],
     events: EventSink,
     clock: Clock,
+    sessions: Callable[[], int],
 ) -> APIRouter:
-    """The verbs over one lane; `look` makes its feeder look at the spool from the beginning."""
+    """The verbs over one lane. `look` makes its feeder look at the spool from the beginning; `sessions` counts the
+    SMTP sessions of its worker."""
     router = APIRouter(prefix="/admin")
 
     @router.post("/queue/retry")
@@ -112,6 +114,7 @@ def queue_router(
         return {
             "version": __version__,
             "pid": os.getpid(),
+            "sessions": sessions(),
             "queues": queues,
             "paused": engine.paused(),
         }

@@ -96,6 +96,10 @@ class Listeners:
         self._sweeper: asyncio.TimerHandle | None = None
         self._draining = False
 
+    def sessions(self) -> int:
+        """How many are open."""
+        return len(self._sessions)
+
     async def serve(self, settings: ListenerSettings, hooks: Hooks, sockets: Sequence[socket.socket]) -> None:
         """Accept on bound sockets until `drain`."""
         port = Port(
