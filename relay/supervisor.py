@@ -153,10 +153,11 @@ class Supervisor:
                 self._fork(child, now)
             elif child.pid and now - child.heard_at > self._patience(child):
                 os.kill(child.pid, signal.SIGKILL)
-        if all(child.ready for child in self._children):
-            if not self._announced:
-                self._announced = True
-                self._on_ready()
+        if not self._announced and all(child.ready for child in self._children):
+            self._announced = True
+            self._on_ready()
+        if self._announced:
+            # A sign of life of this process: one worker that starts slowly must not cost the others theirs.
             self._notifier.watchdog()
 
     def _patience(self, child: _Child) -> float:
