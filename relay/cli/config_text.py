@@ -46,7 +46,7 @@ tls = "implicit"
 
 _EXAMPLES: dict[str, str] = {
     "listener": '[[listener]]\nname = "example"\nport = 2526',
-    "route": '[[route]]\nname = "example"\nvia = ["smarthost:example", "direct"]',
+    "route": '[[route]]\nname = "example"\nvia = ["smarthost:example", "direct"]\nretry = "mta"',
     "route.match": '[route.match]\naccount = ["shop"]',
     "retry": "[retry.example]\ndelays = [30, 300, 1800]",
     "smarthost": '[smarthost.example]\nhost = "smtp.example.com"',
