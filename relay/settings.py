@@ -169,7 +169,9 @@ class RouteSettings(_Section):
 
     name: Name
     match: MatchSettings = MatchSettings()
-    via: tuple[str, ...] = Field(description="Candidates in order: direct, capture, smarthost:NAME, provider:NAME")
+    via: tuple[str, ...] = Field(
+        min_length=1, description="Candidates in order: direct, capture, smarthost:NAME, provider:NAME"
+    )
     retry: Name | None = None
 
 
@@ -241,10 +243,8 @@ class Settings(_Section):
 
     @model_validator(mode="after")
     def _references_exist(self) -> Self:
-        names = [listener.name for listener in self.listener]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"two listeners are called {name!r}; give each its own name")
+        _unique("listeners", [listener.name for listener in self.listener])
+        _unique("routes", [route.name for route in self.route])
         for route in self.route:
             for candidate in route.via:
                 self._check_candidate(route.name, candidate)
@@ -273,6 +273,12 @@ class Settings(_Section):
     @property
     def hostname(self) -> str:
         return self.server.hostname or socket.getfqdn()
+
+
+def _unique(what: str, names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two {what} are called {name!r}; give each its own name")
 
 
 def _is_loopback(address: str) -> bool:
