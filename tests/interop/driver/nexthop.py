@@ -46,8 +46,8 @@ def ways(first_port: int) -> list[Way]:
     """Everything through the usual one, a few letters through each of the others."""
     login = {
         "smtpd_sasl_auth_enable": "yes",
-        "smtpd_relay_restrictions": "permit_sasl_authenticated, reject",
-        "smtpd_recipient_restrictions": "permit_sasl_authenticated, reject",
+        "smtpd_relay_restrictions": "permit_sasl_authenticated,reject",
+        "smtpd_recipient_restrictions": "permit_sasl_authenticated,reject",
     }
     encrypted, implicit = {"smtpd_tls_security_level": "encrypt"}, {"smtpd_tls_wrappermode": "yes"}
     few = LETTERS[:4]
@@ -103,7 +103,7 @@ def run_smarthost(table: Table, workplace: Workplace, offset: int) -> None:
 
                 def check(way: Way = way, letter: Letter = letter) -> str:
                     clients.smtplib(letter, 587)
-                    arrived = wait_for("arrival behind Postfix", lambda: _complete(sink.arrived(), letter), 60)
+                    arrived = wait_for("arrival behind Postfix", lambda: _complete(sink.arrived(), letter), 20)
                     for message in arrived:
                         _check_behind_postfix(message, letter, way, records)
                     check_envelope(arrived, letter.sender, letter.recipients)

@@ -61,9 +61,10 @@ def running_postfix(workplace: Workplace, name: str, ports: Ports, settings: Map
 
 def sasl_settings(workplace: Workplace, name: str, username: str, password: str) -> dict[str, str]:
     """What makes smtpd offer AUTH PLAIN and LOGIN and know this one user (Cyrus SASL over a sasldb file)."""
-    folder = workplace.run / f"{name}-sasl"
-    folder.mkdir(mode=0o755)
-    database = folder / "users"
+    # Debian's smtpd looks for smtpd.conf beside main.cf and nowhere else.
+    folder = workplace.run / name / "etc/sasl"
+    folder.mkdir(mode=0o755, parents=True)
+    database = workplace.run / f"{name}-users"
     user, _, realm = username.partition("@")
     command = ["saslpasswd2", "-p", "-c", "-f", database, "-u", realm, user]
     workplace.program(f"{name}-saslpasswd2", command, stdin=password.encode())
@@ -72,7 +73,6 @@ def sasl_settings(workplace: Workplace, name: str, username: str, password: str)
         f"pwcheck_method: auxprop\nauxprop_plugin: sasldb\nmech_list: PLAIN LOGIN\nsasldb_path: {database}\n"
     )
     return {
-        "cyrus_sasl_config_path": str(folder),
         "smtpd_sasl_local_domain": realm,
         "smtpd_sasl_authenticated_header": "yes",
     }
