@@ -77,3 +77,15 @@ def test_data_in_many_small_pieces_costs_linear_time() -> None:
         assert framing.data() is None
 
     assert time.process_time() - started < 2.0
+
+
+def test_doubled_dots_do_not_count_however_many() -> None:
+    """RFC 1870 §5: a message of dots as large as the limit, in pieces, is a third larger on its way."""
+    framing = Framing(1020, lambda octets: True, fix_bare_lf=False)
+    framing.begin_data()
+    for _ in range(340):
+        framing.add(b"..\r\n")
+        assert framing.data() is None
+    framing.add(b".\r\n")
+
+    assert framing.data() == b".\r\n" * 340
