@@ -58,6 +58,9 @@ from relay.transports.smarthost import SmarthostTransport
 
 _HOUSEKEEPING_SECONDS: Final = 1.0
 _QUEUE_GAUGE_SECONDS: Final = 5.0
+_PRUNED_AT_A_TIME: Final = 200
+_TIDY_SECONDS: Final = 0.2
+_TIDY_PAUSE: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +154,7 @@ class Worker:
             self._start_task(lane.feeder.run())
         self._start_task(self._housekeeping())
         self._start_task(self._gauges())
+        self._start_task(self._tidy())
         await self._open_doors()
         await self._open_http()
         self._started = True
@@ -290,6 +294,17 @@ class Worker:
                 self._disk.look()
             except (OperatorError, OSError) as error:
                 self.telemetry.log.warn("housekeeping_failed", error=error)
+
+    async def _tidy(self) -> None:
+        """Forget what is finished and old, a little at a time so that mail never waits for it."""
+        while True:
+            before = self._clock.now() - self._settings.spool.history
+            try:
+                gone = [await lane.spool.prune(before, _PRUNED_AT_A_TIME) for lane in self._lanes]
+            except StoreError as error:
+                self.telemetry.store_failed(error)
+                gone = []
+            await asyncio.sleep(_TIDY_SECONDS if _PRUNED_AT_A_TIME in gone else _TIDY_PAUSE)
 
     async def _gauges(self) -> None:
         while True:

@@ -204,6 +204,7 @@ class SpoolSettings(_Section):
 
     file_threshold: int = Field(65_536, ge=0, description="Octets above which a body is a file of its own")
     minimum_free: int = Field(104_857_600, ge=0, description="Octets free below which MAIL gets 452 4.3.1")
+    history: float = Field(604_800.0, ge=0, description="Seconds a message can be looked up after it was received")
     window: int = Field(20_000, ge=1, description="Messages a worker keeps scheduled in memory")
     memory: int = Field(134_217_728, ge=0, description="Octets of bodies kept in memory until delivered")
 

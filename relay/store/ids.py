@@ -13,6 +13,7 @@ from relay.ports import Clock
 _SPOOL_BITS = 8
 _SEQUENCE_BITS = 12
 SPOOLS = 1 << _SPOOL_BITS
+ID_BITS_BELOW_TIME = _SPOOL_BITS + _SEQUENCE_BITS
 _ID: Final = re.compile(r"[0-7][0-9a-f]{15}\Z")
 
 
@@ -24,7 +25,7 @@ class IdSource:
             raise ValueError(f"spool number {spool} is not in 0..{SPOOLS - 1}")
         self._spool = spool
         self._clock = clock
-        self._millisecond = floor >> (_SPOOL_BITS + _SEQUENCE_BITS)
+        self._millisecond = floor >> ID_BITS_BELOW_TIME
         self._sequence = (1 << _SEQUENCE_BITS) - 1 if floor else -1
 
     def next(self) -> int:

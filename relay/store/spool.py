@@ -177,6 +177,11 @@ class SqliteSpool:
         ended: list[tuple[str, int]] = await self._writer.submit(spool_write.Cancel(message_ids, exclude))
         return ended
 
+    async def prune(self, before: float, limit: int) -> int:
+        """Forget finished messages received before `before`, at most `limit`; returns how many."""
+        gone: int = await self._writer.submit(spool_write.Prune(before, limit))
+        return gone
+
     async def _read(self, function: Callable[..., _T], *arguments: Any) -> _T:
         loop = asyncio.get_running_loop()
         try:

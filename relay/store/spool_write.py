@@ -14,7 +14,7 @@ from relay.mail.event import EventKind
 from relay.mail.lifecycle import State, next_state
 from relay.ports import AttemptBegun, AttemptEnd, AttemptStart, Clock, NewMessage
 from relay.store.bodies import BodyFiles
-from relay.store.ids import to_number, to_text
+from relay.store.ids import ID_BITS_BELOW_TIME, to_number, to_text
 from relay.store.rows import Row, insert, microseconds, query, update, value
 
 _MESSAGE: Final = "message(id, account, username, reverse_path, options, size, received_at, client_message_id, tags)"
@@ -58,6 +58,14 @@ class Retry:
 class Cancel:
     message_ids: list[str]
     exclude: frozenset[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Prune:
+    """Forget finished messages received before `before` (seconds since the epoch), at most `limit`, oldest first."""
+
+    before: float
+    limit: int
 
 
 def envelope_options(envelope: Envelope) -> str:
@@ -105,6 +113,8 @@ class Batch:
                 results[place] = _retry(connection, operation, microseconds(self._clock.now()))
             elif isinstance(operation, Cancel):
                 results[place] = self._cancel(connection, operation)
+            elif isinstance(operation, Prune):
+                results[place] = _prune(connection, operation)
         starts = {place: start for place, start in enumerate(operations) if isinstance(start, AttemptStart)}
         for place, begun in self._begin(connection, starts):
             results[place] = begun
@@ -225,6 +235,19 @@ def _retry(connection: apsw.Connection, operation: Retry, now: int) -> int:
     )
     rows = [(number, now - place) for place, number in enumerate(reversed(numbers))]
     return len(update(connection, "message, at", text, rows))
+
+
+def _prune(connection: apsw.Connection, operation: Prune) -> int:
+    """Ids grow with time, so the oldest messages stand at the left edge; what still waits there is stepped over."""
+    before = int(operation.before * 1000) << ID_BITS_BELOW_TIME
+    finished = query(
+        connection,
+        "SELECT id FROM message WHERE id < ? AND id NOT IN (SELECT message FROM body) ORDER BY id LIMIT ?",
+        (before, operation.limit),
+    )
+    for table, column in (("event", "message"), ("attempt", "message"), ("recipient", "message"), ("message", "id")):
+        update(connection, "m", f"DELETE FROM {table} WHERE {column} IN (SELECT m FROM v) RETURNING 1", finished)  # noqa: S608
+    return len(finished)
 
 
 def last_sequence(connection: apsw.Connection) -> int:

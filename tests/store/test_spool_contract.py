@@ -354,6 +354,27 @@ def test_cancel_ends_what_is_not_in_flight(bench):
         bench.run(bench.spool.read_content(message_id))
 
 
+def test_pruning_forgets_what_is_finished_and_old_and_nothing_else(bench):
+    waiting = bench.enqueue("a@x.example")
+    half = bench.enqueue("a@x.example", "b@x.example")
+    bench.finish(half, 0)
+    old = [bench.enqueue(content=BIG) for _ in range(5)]
+    for message_id in old:
+        bench.finish(message_id, 0)
+    bench.clock.time += 1000
+    young = bench.enqueue()
+    bench.finish(young, 0)
+    assert bench.run(bench.spool.prune(START + 500, 3)) == 3
+    assert [bench.run(bench.spool.message(m)) is None for m in old] == [True, True, True, False, False]
+    assert bench.run(bench.spool.prune(START + 500, 3)) == 2
+    assert bench.run(bench.spool.prune(START + 500, 3)) == 0
+    assert all(bench.run(bench.spool.message(m)) is None for m in old)
+    assert bench.states(waiting) + bench.states(half) + bench.states(young) == [
+        "queued", "delivered", "queued", "delivered",
+    ]  # fmt: skip
+    assert bench.run(bench.spool.read_content(half))
+
+
 def test_cancel_and_the_results_of_others_fit_into_one_commit(bench):
     """Each removes the body files of what it ended, whichever comes first in the commit."""
     cancelled, ended = bench.enqueue(content=BIG), bench.enqueue(content=BIG)
