@@ -124,34 +124,38 @@ class Dialogue:
             pass
 
     def _read_command(self) -> bool:
-        framing = self._framing
-        if framing.first() in _FOREIGN_FIRST:
+        line = self._framing.line(COMMAND_LINE)
+        if isinstance(line, bytes):
+            verb, _, argument = line.partition(b" ")
+            verb = verb.upper()
+            handler = self._VERBS.get(verb)
+            if handler is not None:
+                handler(self, argument.strip(b" "))
+                return True
+            if verb in self._FIXED:
+                self._answer(self._FIXED[verb])
+                return True
+            if verb in _FOREIGN_VERBS:
+                # A browser or a cross-protocol attack; answering line by line would only help it.
+                self.hang_up(replies.NOT_SMTP)
+                return True
+            line = replies.UNKNOWN
+        return self._no_command(line)
+
+    def _no_command(self, refusal: Reply | None) -> bool:
+        """No verb we know; `refusal` is None while the line is incomplete."""
+        if self._framing.first in _FOREIGN_FIRST:
             self.hang_up(replies.NOT_SMTP)
-            return True
-        line = framing.line(COMMAND_LINE)
-        if line is None:
-            return False
-        if isinstance(line, Reply):
-            self._refuse(line)
-            return True
-        verb, _, argument = line.partition(b" ")
-        verb = verb.upper()
-        handler = self._VERBS.get(verb)
-        if handler is not None:
-            handler(self, argument.strip(b" "))
-        elif verb in self._FIXED:
-            self._answer(self._FIXED[verb])
-        elif verb in _FOREIGN_VERBS:
-            # A browser or a cross-protocol attack; answering line by line would only help it.
-            self.hang_up(replies.NOT_SMTP)
-        else:
-            self._refuse(replies.UNKNOWN)
-        return True
+        elif refusal is not None:
+            self._refuse(refusal)
+        return refusal is not None
 
     # --- writing -------------------------------------------------------------------------------------------
 
     def _say(self, answer: Reply) -> None:
-        self._write(answer.wire)
+        wire = answer.wire
+        self._output.append(wire)
+        self._output_size += len(wire)
 
     def _write(self, wire: bytes) -> None:
         self._output.append(wire)
@@ -175,16 +179,17 @@ class Dialogue:
 
     def _settle(self, answer: Answer, then: Callable[[Reply], None]) -> None:
         """Answer now, or when the hook is ready."""
+        if isinstance(answer, Reply):
+            then(answer)
+            self._answer(answer)
+            return
 
         def finish(result: Reply | Login) -> None:
             assert isinstance(result, Reply)
             then(result)
             self._answer(result)
 
-        if isinstance(answer, Reply):
-            finish(answer)
-        else:
-            self.waiting = Work(answer, finish)
+        self.waiting = Work(answer, finish)
 
     # --- commands ------------------------------------------------------------------------------------------
 

@@ -16,13 +16,14 @@ from relay.smtpd import replies
 _END_OF_DATA: Final = b"\r\n.\r\n"
 _STUFFED: Final = b"\r\n."
 _NOTHING: Final = -1
+_GRAIN: Final = 16_384  # octets counted at a time, so that a small message is not counted at all
 
 
 class Framing:
     """The receive buffer of one session.
 
     `hold(octets)` counts message data kept in memory, up or down; it answers False, and counts nothing, when that would
-    be too much.
+    be too much. `first` is the first octet of the line last asked for, complete or not, and -1 where there is none.
     """
 
     def __init__(self, message_size: int, hold: Callable[[int], bool], *, fix_bare_lf: bool) -> None:
@@ -34,6 +35,7 @@ class Framing:
         self._fix_bare_lf = fix_bare_lf
         self._buffer = bytearray()
         self._skipping_line = False
+        self.first = _NOTHING
         self._scanned = 0
         self._refusal: Reply | None = None
 
@@ -50,20 +52,18 @@ class Framing:
         self._skipping_line = False
         self._keep_count(0)
 
-    def first(self) -> int:
-        """The first octet of the next line, or -1 where none has come yet."""
-        return self._buffer[0] if self._buffer and not self._skipping_line else _NOTHING
-
     def line(self, longest: int) -> bytes | Reply | None:
         """A line without its CRLF, the refusal of a bad one, or None while it is incomplete."""
         buffer = self._buffer
         end = buffer.find(b"\n")
         if end < 0:
+            self.first = buffer[0] if buffer and not self._skipping_line else _NOTHING
             if len(buffer) > longest:
                 self._skipping_line = True
                 buffer.clear()
             return None
-        line = bytes(memoryview(buffer)[:end])
+        line = bytes(buffer[:end])
+        self.first = line[0] if line and not self._skipping_line else _NOTHING
         del buffer[: end + 1]
         if self._skipping_line or end > longest:
             self._skipping_line = False
@@ -87,15 +87,15 @@ class Framing:
             return None
         result: bytes | Reply = self._refusal or self._content(end)
         del buffer[: end + len(_END_OF_DATA)]
-        self._keep_count(0)
+        if self._held:
+            self._keep_count(0)
         return result
 
     def _content(self, end: int) -> bytes | Reply:
         buffer = self._buffer
         if end > self._longest_data:
             return replies.TOO_BIG
-        with memoryview(buffer) as view:
-            content = bytes(view[2 : end + 2])
+        content = bytes(memoryview(buffer)[2 : end + 2])
         if buffer.find(_STUFFED, 0, end) >= 0:
             content = content.removeprefix(b".").replace(_STUFFED, b"\r\n")
         return content if len(content) <= self._message_size else replies.TOO_BIG
@@ -105,7 +105,7 @@ class Framing:
         if self._refusal is None:
             if len(buffer) > self._longest_data:
                 self._refusal = replies.TOO_BIG
-            elif not self._keep_count(len(buffer)):
+            elif len(buffer) > self._held + _GRAIN and not self._keep_count(len(buffer)):
                 self._refusal = replies.NO_MEMORY
         if self._refusal is not None:
             # Refused data is read to its end, so that none of it is taken for commands, but not kept.
