@@ -71,12 +71,13 @@ def run_sdk_check(table: Table, workplace: Workplace) -> None:
 
 def run_all(table: Table, workplace: Workplace, offset: int, sections: set[str]) -> None:
     first = free_offset(offset)
+    second = free_offset(first + 100)
     if sections - {"examples", "smarthost", "sdk"}:
-        run_clients(table, workplace, first, sections)
+        table.group("sandbox", lambda: run_clients(table, workplace, first, sections))
     if "examples" in sections:
-        run_examples(table, workplace, free_offset(first + 100))
+        table.group("make run", lambda: run_examples(table, workplace, second))
     if "smarthost" in sections:
-        run_smarthost(table, workplace, free_offset(first + 100))
+        table.group("smarthost", lambda: run_smarthost(table, workplace, second))
     if "sdk" in sections:
         run_sdk_check(table, workplace)
 
@@ -86,12 +87,13 @@ def main() -> int:
     # A terminated run still ends what it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     workplace = Workplace(options.work.resolve(), options.relay.absolute())
-    workplace.start_anew()
     table = Table(options.only)
     started = time.monotonic()
-    table.head()
     try:
-        run_all(table, workplace, options.offset, set(options.section or SECTIONS))
+        with workplace.alone():
+            workplace.start_anew()
+            table.head()
+            run_all(table, workplace, options.offset, set(options.section or SECTIONS))
     except CheckError as error:
         table.failures.append(str(error))
     except KeyboardInterrupt:

@@ -40,5 +40,11 @@ def run_inbox(table: Table, clients: Clients, far_end: FarEnd) -> None:
         far_end.records.verify_by_opendkim(workplace, raw.replace(b"plain message", b"plain massage"), holds=False)
         return "and an altered copy refused"
 
+    def all_by_opendkim() -> str:
+        messages = [sandbox.fetch(entry).raw for entry in sandbox.listing() if entry["signed"]]
+        far_end.records.verify_all_by_opendkim(workplace, messages)
+        return f"{len(messages)} messages"
+
     table.check("relay inbox", "list, raw and GET /sandbox/inbox agree", views)
     table.check("opendkim", "the signature holds by Debian's verifier", opendkim)
+    table.check("opendkim", "every signature of the run so far holds", all_by_opendkim)

@@ -41,6 +41,14 @@ class Table:
             result = f"ok  {time.monotonic() - started:5.1f} s  {note}".rstrip()
         print(f"{client:<{_CLIENT}} {what:<{_WHAT}} {result}", flush=True)
 
+    def group(self, name: str, run: Callable[[], None]) -> None:
+        """Checks that share what has to start first; where that fails, they fail, and the other groups go on."""
+        try:
+            run()
+        except CheckError as error:
+            self.failures.append(f"{name}: {error}")
+            print(f"{name:<{_CLIENT}} {'':<{_WHAT}} FAILED  {error}", flush=True)
+
     def foot(self, seconds: float) -> int:
         """What failed once more, and the count; returns the exit code."""
         print(f"\n{seconds:.0f} s")

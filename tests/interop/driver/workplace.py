@@ -5,6 +5,7 @@ A program that fails, or takes too long, raises CheckError with the last line it
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -38,6 +39,16 @@ class Workplace:
     @property
     def logs(self) -> Path:
         return self.run / "logs"
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """One run at a time in this folder. Raises CheckError while another is at it."""
+        with (self.root / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise CheckError(f"another run is using {self.root}; wait for it, or choose another --work") from None
+            yield
 
     def start_anew(self) -> None:
         """Empty the folder of the run. It holds throw-away passwords, so it is private."""
