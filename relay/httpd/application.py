@@ -1,4 +1,4 @@
-"""Application: what every HTTP interface shares. Errors as JSON, a limit for bodies, an observer for each request.
+"""Application: what every HTTP interface shares. Errors as JSON, a limit for sizes, an observer for each request.
 
 In: a name for the metrics and an observer. Out: a FastAPI app without routes. Errors are
 `{"error": {"code", "message", "fields": [{"field", "message"}]}}`. A handler that raises is answered 500, and an
@@ -16,13 +16,17 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from relay.mail.errors import OperatorError
 
 LARGEST_BODY: Final = 1_048_576
 
+_LARGEST_HEAD: Final = 32_768
+_DISCARDED: Final = 16
 _MOST_FIELDS: Final = 100
+_CLIENT_GONE: Final = 499  # for the observer alone: nobody is there to be told
 _INTERNAL: Final = "Internal error; the log has the details"
 _UNAVAILABLE: Final = "Not possible just now; the log has the details"
 _STOPPING: Final = "The server is stopping; try again"
@@ -121,10 +125,13 @@ class _Watched:
         started = self._monotonic()
         answer = _Answer(send)
         try:
-            if _announced(scope) > self._largest_body:
-                await self._too_large()(scope, receive, answer.send)
+            refusal = await self._too_large(scope, receive)
+            if refusal is not None:
+                await refusal(scope, receive, answer.send)
             else:
                 await self._app(scope, self._limited(receive), answer.send)
+        except ClientDisconnect:
+            answer.status = answer.status or _CLIENT_GONE
         except Exception as error:
             self._observer.failure("http", error)
             # What has begun cannot be taken back: the server closes the connection, and so it is seen to be cut.
@@ -139,6 +146,16 @@ class _Watched:
             status = answer.status or 500
             self._observer.http_request(self._interface, scope["method"], scope["path"], status, seconds)
 
+    async def _too_large(self, scope: Scope, receive: Receive) -> JSONResponse | None:
+        if _head_octets(scope) > _LARGEST_HEAD:
+            return problem(431, "too_large", f"The header is larger than {_LARGEST_HEAD} octets")
+        announced = _field(scope, b"content-length")
+        if announced is None or int(announced) <= self._largest_body:
+            return None
+        if _field(scope, b"expect") is None:
+            await self._discard(receive)
+        return problem(413, "too_large", self._limit_text())
+
     def _limited(self, receive: Receive) -> Receive:
         """Chunked bodies announce no length and are counted."""
         octets = 0
@@ -148,13 +165,20 @@ class _Watched:
             message = await receive()
             octets += len(message.get("body", b""))
             if octets > self._largest_body:
+                if message["more_body"]:
+                    await self._discard(receive)
                 raise HTTPException(413, self._limit_text())
             return message
 
         return limited
 
-    def _too_large(self) -> JSONResponse:
-        return problem(413, "too_large", self._limit_text(), headers={"connection": "close"})
+    async def _discard(self, receive: Receive) -> None:
+        """Many clients read no answer before they have sent everything; for how much, there is a limit too."""
+        octets, more = 0, True
+        while more and octets < self._largest_body * _DISCARDED:
+            message = await receive()
+            octets += len(message.get("body", b""))
+            more = message.get("more_body", False)
 
     def _limit_text(self) -> str:
         return f"The body is larger than {self._largest_body} octets"
@@ -174,6 +198,11 @@ class _Answer:
         await self._send(message)
 
 
-def _announced(scope: Scope) -> int:
-    """Content-Length; the parser below has refused what is no number."""
-    return next((int(value) for name, value in scope["headers"] if name == b"content-length"), 0)
+def _field(scope: Scope, wanted: bytes) -> bytes | None:
+    return next((value for name, value in scope["headers"] if name == wanted), None)
+
+
+def _head_octets(scope: Scope) -> int:
+    """The parser limits only what comes in several pieces."""
+    target = len(scope["raw_path"]) + len(scope["query_string"])
+    return target + sum(len(name) + len(value) + len(": \r\n") for name, value in scope["headers"])

@@ -23,6 +23,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 _KEEP_ALIVE_SECONDS: Final = 15
 _REQUEST_SECONDS: Final = 30.0
 _READING_SECONDS: Final = 60.0
+_LAST_WORDS_SECONDS: Final = 0.5
 _MOST_AT_A_TIME: Final = 200
 _LARGEST_HEADER: Final = 32_768
 _BACKLOG: Final = 1024
@@ -83,6 +84,8 @@ class HttpServer:
         self._server.config.timeout_graceful_shutdown = max(1, math.ceil(timeout))
         state = self._server.server_state
         await self._server.shutdown(sockets=self._sockets)
+        if state.tasks:
+            await asyncio.wait(state.tasks, timeout=_LAST_WORDS_SECONDS)
         for connection in tuple(state.connections):
             connection.transport.abort()
         await asyncio.gather(*state.tasks, return_exceptions=True)
