@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,7 +48,7 @@ def init(
                     err=True,
                 )
             else:
-                path = init_server(ctx.find_root().obj.get("config"), var)
+                path = init_server(ctx.find_root().obj.get("config") or os.environ.get("RELAY_CONFIG"), var)
                 typer.echo(
                     f"Configuration in {path}; next: `relay credential add USERNAME`, `relay domain add DOMAIN`, "
                     "`relay check-config`, `relay serve`",
