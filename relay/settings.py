@@ -45,7 +45,7 @@ class LogSettings(_Section):
     """One line a business fact, on standard error."""
 
     format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else json")
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is written")
 
 
 class TlsSettings(_Section):
@@ -53,15 +53,15 @@ class TlsSettings(_Section):
 
     certificate: OptionalPath = Field(None, description="PEM chain; empty: var/certs/server.pem")
     key: OptionalPath = Field(None, description="PEM private key; empty: var/certs/server.key")
-    minimum: Literal["1.2", "1.3"] = "1.2"
+    minimum: Literal["1.2", "1.3"] = Field("1.2", description="Oldest TLS version a client may use")
 
 
 class ListenerSettings(_Section):
     """One SMTP port."""
 
-    name: Name
-    address: str = "0.0.0.0"
-    port: Port
+    name: Name = Field(description="Name in log, metrics and FileDescriptorName=")
+    address: str = Field("0.0.0.0", description="Address to listen on; a second listener for IPv6 ('::')")
+    port: Port = Field(description="Port to listen on; 0: the system's choice")
     tls: Literal["starttls", "implicit", "none"] = Field("starttls", description="RFC 3207, RFC 8314, or plain text")
     role: Literal["submission", "mx"] = Field(
         "submission", description="submission: AUTH demanded. mx: AUTH or a recipient in [inbound]"
@@ -102,9 +102,9 @@ class InboundSettings(_Section):
 class HttpSettings(_Section):
     """Health, metrics and the HTTP interfaces."""
 
-    address: str = "127.0.0.1"
-    port: Port = 8025
-    enabled: bool = True
+    address: str = Field("127.0.0.1", description="Address to listen on; no key is asked for, so keep it private")
+    port: Port = Field(8025, description="Port to listen on")
+    enabled: bool = Field(True, description="false: no HTTP at all")
 
 
 class DnsSettings(_Section):
@@ -113,19 +113,19 @@ class DnsSettings(_Section):
     nameservers: tuple[str, ...] = Field((), description="IP or IP:port; empty: /etc/resolv.conf")
     timeout: Seconds = Field(5.0, description="Seconds for one question, retries included")
     trust_ad: bool = Field(False, description="Believe the AD flag: only for a validating resolver on this machine")
-    cache_size: int = Field(10_000, ge=0)
-    minimum_ttl: float = Field(5.0, ge=0)
-    maximum_ttl: float = Field(3600.0, ge=0)
+    cache_size: int = Field(10_000, ge=0, description="Answers kept")
+    minimum_ttl: float = Field(5.0, ge=0, description="Seconds an answer is kept at least")
+    maximum_ttl: float = Field(3600.0, ge=0, description="Seconds an answer is kept at most")
 
 
 class TimeoutSettings(_Section):
     """Patience with the next hop, in seconds (RFC 5321 §4.5.3.2)."""
 
-    connect: Seconds = 30.0
-    banner: Seconds = 60.0
-    command: Seconds = 300.0
-    data: Seconds = 120.0
-    final_dot: Seconds = 600.0
+    connect: Seconds = Field(30.0, description="Until the connection stands")
+    banner: Seconds = Field(60.0, description="Until the greeting")
+    command: Seconds = Field(300.0, description="Until the answer to EHLO, AUTH, MAIL, RCPT")
+    data: Seconds = Field(120.0, description="Until the 354, and without progress in the message")
+    final_dot: Seconds = Field(600.0, description="Until the answer to the message")
 
 
 class DeliverySettings(_Section):
@@ -134,10 +134,12 @@ class DeliverySettings(_Section):
     retry: Name = Field("sendarix", description="Retry profile where a route names none")
     concurrency: int = Field(500, ge=1, description="Deliveries at a time a worker")
     destination_concurrency: int = Field(20, ge=1, description="Deliveries at a time to one next hop")
-    messages_per_connection: int = Field(100, ge=1)
+    messages_per_connection: int = Field(100, ge=1, description="Then it is closed and a new one opened")
     idle_connection: Seconds = Field(5.0, description="Seconds a connection waits for its next message")
     ipv6: bool = Field(True, description="Connect to AAAA addresses too")
-    starttls: Literal["opportunistic", "require", "off"] = "opportunistic"
+    starttls: Literal["opportunistic", "require", "off"] = Field(
+        "opportunistic", description="TLS to MX hosts; certificates are not checked"
+    )
     source_address: str = Field("", description="Local address to send from; empty: the system's choice")
     mx_override: str = Field("", description="host:port used as every domain's MX (tests, sandbox)")
     mx_port: Port = Field(25, description="Port of the MX hosts DNS names")
@@ -150,7 +152,7 @@ class DeliverySettings(_Section):
 class RetrySettings(_Section):
     """One retry profile: waits after the 1st, 2nd ... attempt; after the last wait's attempt it bounces."""
 
-    delays: tuple[Seconds, ...]
+    delays: tuple[Seconds, ...] = Field(description="Seconds to wait after each attempt, one number an attempt")
     jitter: float = Field(0.15, ge=0, le=0.5, description="Share by which a wait varies, either way")
     expire: float = Field(0.0, ge=0, description="Age in seconds after which it bounces whatever is left; 0: none")
 
@@ -158,45 +160,45 @@ class RetrySettings(_Section):
 class MatchSettings(_Section):
     """All conditions given must hold; `*.example.com` matches subdomains."""
 
-    account: tuple[str, ...] = ()
-    sender_domain: tuple[str, ...] = ()
-    recipient_domain: tuple[str, ...] = ()
+    account: tuple[str, ...] = Field((), description="Accounts of the credential or key")
+    sender_domain: tuple[str, ...] = Field((), description="Domains of MAIL FROM")
+    recipient_domain: tuple[str, ...] = Field((), description="Domains of the recipient")
     tag: tuple[str, ...] = Field((), description="Values of the X-Relay-Tag header")
 
 
 class RouteSettings(_Section):
     """The first route that matches a recipient carries it."""
 
-    name: Name
+    name: Name = Field(description="Name, for you")
     match: MatchSettings = MatchSettings()
     via: tuple[str, ...] = Field(
         min_length=1, description="Candidates in order: direct, capture, smarthost:NAME, provider:NAME"
     )
-    retry: Name | None = None
+    retry: Name | None = Field(None, description="Retry profile; empty: delivery.retry")
 
 
 class SmarthostSettings(_Section):
     """A relay that takes our mail over SMTP."""
 
-    host: str
-    port: Port = 587
-    tls: Literal["starttls", "implicit", "none"] = "starttls"
+    host: str = Field(description="Host name or address")
+    port: Port = Field(587, description="Port, such as 587, 465 or 25")
+    tls: Literal["starttls", "implicit", "none"] = Field("starttls", description="RFC 3207, RFC 8314, or plain text")
     verify: bool = Field(True, description="Check the certificate against the system's CAs or ca_file")
     ca_file: OptionalPath = Field(None, description="PEM file of CAs to trust; empty: the system's")
-    username: str = ""
-    password_file: OptionalPath = Field(None, description="File whose first line is the password")
+    username: str = Field("", description="User name for AUTH; empty: no AUTH")
+    password_file: OptionalPath = Field(None, description="File that holds the password alone")
 
 
 class ProviderSettings(_Section):
     """An HTTP email API. `kind` names the adapter; `options` are its own settings."""
 
-    kind: Name
-    api_key_file: Path
+    kind: Name = Field(description="Adapter, such as sendpost")
+    api_key_file: Path = Field(description="File that holds the key alone")
     base_url: str = Field("", description="Empty: the vendor's own")
     ca_file: OptionalPath = Field(None, description="PEM file of CAs to trust; empty: the system's")
-    timeout: Seconds = 60.0
+    timeout: Seconds = Field(60.0, description="Seconds without progress after which a call is given up")
     allow_private: bool = Field(False, description="Let base_url name a private or loopback address")
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field({}, description="The adapter's own options; docs/providers")
 
 
 class SpoolSettings(_Section):
@@ -212,8 +214,8 @@ class SpoolSettings(_Section):
 class SandboxSettings(_Section):
     """The built-in MX of `make run`: takes every domain's mail, keeps it, fails on request."""
 
-    enabled: bool = False
-    domain: str = "sandbox.example"
+    enabled: bool = Field(False, description="true only in the sandbox: no mail leaves")
+    domain: str = Field("sandbox.example", description="Domain of its credential and DKIM key")
 
 
 _RETRY_PROFILES = {

@@ -138,8 +138,10 @@ def _doc(model: type[BaseModel]) -> list[str]:
 
 
 def _description(field: FieldInfo) -> list[str]:
-    choices = [str(choice) for choice in get_args(field.annotation) if isinstance(choice, str)]
-    words = field.description or ("One of: " + ", ".join(choices) if choices else "")
+    choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
+    words = field.description or ""
+    if not all(choice in words for choice in choices):
+        words = f"{words}; one of: {', '.join(choices)}".removeprefix("; ")
     return [f"# {words}"] if words else []
 
 
