@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from relay.mail.errors import OperatorError
+from relay.mail.reply import printable
 from relay.settings import Settings
 
 _SECONDS: Final = 30.0
@@ -56,4 +57,4 @@ def _explain(error: Exception) -> str:
         case TimeoutError():
             return f"the server did not answer in {_SECONDS:.0f} seconds; its log tells what it is doing"
         case _:
-            return f"the server broke off ({error or type(error).__name__}); see its log and try again"
+            return f"the server broke off ({printable(str(error)) or type(error).__name__}); see its log and try again"

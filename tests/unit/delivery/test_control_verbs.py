@@ -1,0 +1,304 @@
+"""`relay queue retry` and `cancel` as the server carries them out: on a real spool, engine and feeder, over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from delivery_kit import YES, FakeTransport, Setting, everybody, route, settings
+
+from relay import __version__
+from relay.httpd.application import make_app
+from relay.httpd.queue import queue_router
+from relay.httpd.server import HttpServer
+from relay.mail.errors import StoreError
+from relay.mail.event import EventKind
+from relay.mail.outcome import Deferred, Fault
+from relay.mail.reply import reply
+from relay.ports import DeliveryReport, DeliveryRequest
+
+LATER = everybody(Deferred(reply(451, "4.3.0", "Later")))
+REFUSED = everybody(Deferred(reply(535, "5.7.8", "Bad credentials"), Fault.ROUTE))
+BOTH = "c@d.example", "e@f.example"
+
+
+class Silent:
+    """An observer that minds nothing."""
+
+    def http_request(self, interface: str, method: str, path: str, status: int, seconds: float) -> None: ...
+
+    def failure(self, where: str, error: BaseException) -> None: ...
+
+
+class Lane:
+    """A spool, an engine and a feeder at work, and the verbs over them."""
+
+    def __init__(self, setting: Setting, transport: FakeTransport, url: str, client: aiohttp.ClientSession) -> None:
+        self.setting = setting
+        self.transport = transport
+        self._url = url
+        self._client = client
+
+    async def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        async with self._client.request(method, self._url + path, json=body) as answer:
+            return answer.status, await answer.json()
+
+    async def verb(self, verb: str, *ids: str) -> int:
+        status, answer = await self.ask("POST", f"/admin/queue/{verb}", {"ids": ids})
+        assert status == 200, answer
+        recipients: int = answer["recipients"]
+        return recipients
+
+    async def until(self, message_id: str, *kinds: str) -> None:
+        """Wait until the sink has heard just these events of a message."""
+        async with asyncio.timeout(10):
+            while self.setting.heard.kinds(message_id) != list(kinds):
+                await asyncio.sleep(0.01)
+
+    async def states(self, message_id: str) -> list[str]:
+        message = await self.setting.spool.message(message_id)
+        return [recipient["state"] for recipient in message["recipients"]]
+
+
+@asynccontextmanager
+async def lane(folder: Path, **sections: Any) -> AsyncIterator[Lane]:
+    transport = FakeTransport()
+    given = settings(**({"route": [route("direct")]} | sections))
+    async with Setting(folder, given, {"direct": transport}) as setting, aiohttp.ClientSession() as client:
+        app = make_app("control", Silent())
+        app.include_router(
+            queue_router(setting.spool, setting.engine, setting.feeder.look, setting.heard, setting.clock, lambda: 7)
+        )
+        listening = socket.create_server(("127.0.0.1", 0))
+        listening.setblocking(False)
+        server = HttpServer(app, [listening])
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        await server.start()
+        setting.feed()
+        try:
+            yield Lane(setting, transport, url, client)
+        finally:
+            await server.stop(1)
+
+
+def holding(gate: asyncio.Event, answer: Any) -> Any:
+    """A transport that is busy until the gate opens."""
+
+    async def deliver(request: DeliveryRequest, content: bytes) -> DeliveryReport:
+        await gate.wait()
+        report: DeliveryReport = answer(request, content)
+        return report
+
+    return deliver
+
+
+def test_retry_delivers_at_once_what_was_put_off(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with lane(tmp_path) as one:
+            one.transport.answer = LATER
+            message_id = await one.setting.accept(*BOTH)
+            await one.until(message_id, "deferred", "deferred")
+            one.transport.answer = everybody(YES)
+            assert await one.verb("retry", message_id) == 2
+            await one.until(message_id, "deferred", "deferred", "delivered", "delivered")
+
+    asyncio.run(scenario())
+
+
+def test_retry_of_what_does_not_wait_changes_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with lane(tmp_path) as one:
+            message_id = await one.setting.accept()
+            await one.until(message_id, "delivered")
+            assert await one.verb("retry", message_id, "0" * 16) == 0
+            assert await one.states(message_id) == ["delivered"]
+
+    asyncio.run(scenario())
+
+
+def test_cancel_ends_what_waits_with_an_event_for_each_recipient(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with lane(tmp_path) as one:
+            one.transport.answer = LATER
+            message_id = await one.setting.accept(*BOTH)
+            await one.until(message_id, "deferred", "deferred")
+            assert await one.verb("cancel", message_id) == 2
+            assert await one.states(message_id) == ["cancelled", "cancelled"]
+            ended = [event for event in one.setting.heard.events if event.kind is EventKind.CANCELLED]
+            assert [(event.message_id, event.recipient) for event in ended] == [(message_id, to) for to in BOTH]
+            assert await one.verb("retry", message_id) == 0
+            assert await one.verb("cancel", message_id) == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_message_named_twice_is_cancelled_once(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with lane(tmp_path) as one:
+            one.transport.answer = LATER
+            message_id = await one.setting.accept()
+            await one.until(message_id, "deferred")
+            assert await one.verb("cancel", message_id, message_id) == 1
+            message = await one.setting.spool.message(message_id)
+            assert [event["kind"] for event in message["events"]].count("cancelled") == 1
+
+    asyncio.run(scenario())
+
+
+def test_cancel_does_not_touch_what_is_being_delivered(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with lane(tmp_path) as one:
+            gate = asyncio.Event()
+            one.transport.answer = holding(gate, one.transport.answer)
+            message_id = await one.setting.accept()
+            async with asyncio.timeout(10):
+                while not one.transport.requests:
+                    await asyncio.sleep(0.01)
+            assert await one.verb("cancel", message_id) == 0
+            gate.set()
+            await one.until(message_id, "delivered")
+            assert await one.states(message_id) == ["delivered"]
+
+    asyncio.run(scenario())
+
+
+def test_what_was_scheduled_and_is_cancelled_is_never_tried(tmp_path: Path) -> None:
+    """The next hop is busy; when it is free, and the feeder has looked again, nothing is left to bring."""
+
+    async def scenario() -> None:
+        async with lane(tmp_path, delivery={"destination_concurrency": 1}) as one:
+            gate = asyncio.Event()
+            one.transport.answer = holding(gate, one.transport.answer)
+            first = await one.setting.accept()
+            waiting = [await one.setting.accept() for _ in range(5)]
+            assert await one.verb("cancel", *waiting[:4]) == 4
+            one.setting.feeder.look()
+            gate.set()
+            await one.until(first, "delivered")
+            await one.until(waiting[4], "delivered")
+            assert {request.message_id for request in one.transport.requests} == {first, waiting[4]}
+            for message_id in waiting[:4]:
+                assert await one.states(message_id) == ["cancelled"]
+
+    asyncio.run(scenario())
+
+
+def test_cancel_and_delivery_at_the_same_time_end_each_recipient_once(tmp_path: Path) -> None:
+    """Sixty messages, cancelled while they are delivered: each is delivered or cancelled, never both."""
+
+    async def scenario() -> None:
+        async with lane(tmp_path, delivery={"destination_concurrency": 3}) as one:
+            plain, gate = one.transport.answer, asyncio.Event()
+
+            async def deliver(request: DeliveryRequest, content: bytes) -> DeliveryReport:
+                await gate.wait()
+                await asyncio.sleep(0.002)
+                report = plain(request, content)
+                assert isinstance(report, DeliveryReport)
+                return report
+
+            one.transport.answer = deliver
+            ids = [await one.setting.accept() for _ in range(60)]
+            cancelled = 0
+            gate.set()
+            for start in range(59, 0, -6):
+                cancelled += await one.verb("cancel", *ids[start - 5 : start + 1])
+                one.setting.feeder.look()
+                await asyncio.sleep(0)
+            async with asyncio.timeout(20):
+                while "queued" in [state for one_id in ids for state in await one.states(one_id)]:
+                    await asyncio.sleep(0.02)
+            heard = [one.setting.heard.kinds(message_id) for message_id in ids]
+            assert [len(kinds) for kinds in heard] == [1] * 60
+            assert heard.count(["cancelled"]) == cancelled
+            assert cancelled > 0
+            sent = {request.message_id for request in one.transport.requests}
+            assert sent == {message_id for message_id, kinds in zip(ids, heard, strict=True) if kinds == ["delivered"]}
+
+    asyncio.run(scenario())
+
+
+def test_a_spool_that_fails_cancels_nothing_and_delivers_later(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with lane(tmp_path) as one:
+            one.transport.answer = LATER
+            message_id = await one.setting.accept()
+            await one.until(message_id, "deferred")
+
+            async def broken(*_: Any) -> Any:
+                raise StoreError("/secret: disk full")
+
+            one.setting.spool.cancel = broken
+            status, answer = await one.ask("POST", "/admin/queue/cancel", {"ids": [message_id]})
+            assert (status, answer["error"]["code"]) == (503, "unavailable")
+            assert one.setting.heard.kinds(message_id) == ["deferred"]
+            assert await one.states(message_id) == ["deferred"]
+
+    asyncio.run(scenario())
+
+
+def test_addresses_that_cannot_be_read_keep_no_event_back(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with lane(tmp_path) as one:
+            one.transport.answer = LATER
+            message_id = await one.setting.accept()
+            await one.until(message_id, "deferred")
+
+            async def broken(*_: Any) -> Any:
+                raise StoreError("/secret: disk full")
+
+            one.setting.spool.message = broken
+            assert await one.verb("cancel", message_id) == 1
+            assert one.setting.heard.kinds(message_id) == ["deferred", "cancelled"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [[], ["f" * 16], ["8" + "0" * 15], ["0" * 15], ["0" * 17], ["G" * 16], [5], "0" * 16, None, ["0" * 16] * 10_001],
+)
+def test_what_is_no_list_of_message_ids_reaches_no_spool(tmp_path: Path, ids: Any) -> None:
+    """An id too large for the database would fail the whole commit, with everybody's mail in it."""
+
+    async def scenario() -> None:
+        async with lane(tmp_path) as one:
+            for verb in ("retry", "cancel"):
+                status, answer = await one.ask("POST", f"/admin/queue/{verb}", {"ids": ids})
+                assert status == 422
+                assert answer["error"]["fields"][0]["field"].startswith("ids")
+
+    asyncio.run(scenario())
+
+
+def test_status_shows_next_hops_and_resting_routes_and_resume_ends_the_rest(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with lane(tmp_path, delivery={"destination_concurrency": 1}) as one:
+            one.transport.answer = REFUSED
+            message_id = await one.setting.accept()
+            await one.until(message_id, "deferred")
+            gate = asyncio.Event()
+            status, answer = await one.ask("GET", "/admin/status")
+            assert status == 200
+            assert answer["version"] == __version__
+            assert answer["sessions"] == 7
+            assert answer["pid"] > 0
+            assert list(answer["paused"]) == ["direct"]
+            assert (await one.ask("POST", "/admin/route/resume", {"route": "direct"}))[1] == {"resumed": True}
+            assert (await one.ask("POST", "/admin/route/resume", {"route": "direct"}))[1] == {"resumed": False}
+            one.transport.answer = holding(gate, LATER)
+            await one.setting.accept()
+            await one.setting.accept()
+            answer = (await one.ask("GET", "/admin/status"))[1]
+            (queue,) = answer["queues"]
+            assert (queue["waiting"], queue["running"]) == (1, 1)
+            assert answer["paused"] == {}
+            gate.set()
+
+    asyncio.run(scenario())
