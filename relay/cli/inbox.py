@@ -102,7 +102,7 @@ def _text(full: dict[str, Any], content: bytes) -> str:
     shown = full["text"] if full["text"] is not None else full["html"]
     if "problem" in full:
         shown = f"({full['problem']}; here is all of it)\n{content.decode('utf-8', 'replace')}"
-    return (shown or "").replace("\r\n", "\n")
+    return (shown or "").replace("\r\n", "\n").rstrip("\n")
 
 
 def _waited(look: Callable[[], Sequence[InboxMessage]], seconds: float) -> Sequence[InboxMessage]:

@@ -1,8 +1,8 @@
 """The sandbox's inbox over HTTP: GET /sandbox/inbox, /sandbox/inbox/{id}, /sandbox/inbox/{id}/raw; DELETE empties it.
 
 For loopback in the sandbox profile only, and open like every mail catcher: no key is needed, though one that is given
-has to be valid. Web pages are kept out: a Host that is no loopback name is refused (DNS rebinding), and so is a change
-that another site asks for. The inbox is read in threads.
+has to be valid. Other machines and web pages are kept out: a Host that is no loopback name is refused (DNS rebinding),
+and so is a change that another site asks for. The inbox is read in threads.
 """
 
 from __future__ import annotations
@@ -88,7 +88,9 @@ def _missing(number: int) -> HTTPException:
 
 
 async def _local_host(request: Request) -> None:
-    """A page that made its own name resolve to 127.0.0.1 still sends that name."""
+    """This machine alone, wherever the port is bound; a page whose name was made to resolve here still sends it."""
+    if request.client is None or not _is_loopback(request.client.host):
+        raise HTTPException(403, "the inbox is for this machine alone")
     host = request.headers.get("host", "")
     match = _HOST.match(host)
     if host and not (match and _is_loopback(match[1].strip("[]").rstrip(".").lower())):

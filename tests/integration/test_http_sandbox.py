@@ -314,6 +314,34 @@ def test_a_name_that_may_belong_to_others_is_refused(setting: Setting) -> None:
     assert setting.heard.failures == []
 
 
+@pytest.mark.parametrize(("client", "status"), [("127.0.0.1", 200), ("::1", 200), ("192.0.2.1", 403), (None, 403)])
+def test_another_machine_is_refused_wherever_the_port_is_bound(
+    setting: Setting, client: str | None, status: int
+) -> None:
+    app = make_app("http", setting.heard)
+    app.include_router(sandbox_router(setting.inbox, ApiKeyVerifier(Keys()).verify))
+    sent: list[dict[str, Any]] = []
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/sandbox/inbox",
+        "raw_path": b"/sandbox/inbox",
+        "query_string": b"",
+        "headers": [(b"host", b"localhost")],
+        "client": (client, 40_000) if client else None,
+    }
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    setting.add()
+    asyncio.run(app(scope, receive, send))
+    assert sent[0]["status"] == status
+
+
 @pytest.mark.parametrize(
     ("fields", "status"),
     [
