@@ -85,20 +85,15 @@ class Framing:
         if end < 0:
             self._wait_for_more()
             return None
-        result: bytes | Reply = self._refusal or self._content(end)
+        refusal = self._refusal or (replies.TOO_BIG if end > self._longest_data else None)
+        content = b"" if refusal is not None else bytes(memoryview(buffer)[2 : end + 2])
+        # Before the dots are looked at: a large message is not kept a third time.
         del buffer[: end + len(_END_OF_DATA)]
         if self._held:
             self._keep_count(0)
-        return result
-
-    def _content(self, end: int) -> bytes | Reply:
-        buffer = self._buffer
-        if end > self._longest_data:
-            return replies.TOO_BIG
-        content = bytes(memoryview(buffer)[2 : end + 2])
-        if buffer.find(_STUFFED, 0, end) >= 0:
+        if content.startswith(b".") or _STUFFED in content:
             content = content.removeprefix(b".").replace(_STUFFED, b"\r\n")
-        return content if len(content) <= self._message_size else replies.TOO_BIG
+        return refusal or (content if len(content) <= self._message_size else replies.TOO_BIG)
 
     def _wait_for_more(self) -> None:
         buffer = self._buffer
