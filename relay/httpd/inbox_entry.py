@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from relay.mail.errors import MessageSyntaxError
-from relay.mail.message import first_value, header_block, header_fields
+from relay.mail.message import HeaderField, first_value, header_block, header_fields
 from relay.mail.mime import decode_words
 from relay.mail.parts import take_apart
 from relay.ports import InboxMessage
@@ -38,8 +38,13 @@ def entry(message: InboxMessage) -> dict[str, Any]:
 
 def full_entry(message: InboxMessage, content: bytes) -> dict[str, Any]:
     """The entry with all header fields, bodies, and attachments by name and size."""
-    headers = [[field.name, field.text] for field in header_fields(header_block(content))]
+    headers = [[_name(field), field.text] for field in header_fields(header_block(content))]
     return entry(message) | {"headers": headers} | _parts(content)
+
+
+def _name(field: HeaderField) -> str:
+    """As its writer spelled it."""
+    return field.raw.partition(b":")[0].decode("ascii").strip()
 
 
 def _decoded(header: bytes, name: str) -> str | None:

@@ -142,8 +142,8 @@ def test_a_message_is_shown_with_its_header_bodies_and_attachments(setting: Sett
     async def scenario(served: Served) -> None:
         shown = (await served.ask("GET /sandbox/inbox/1")).json
         assert shown["subject"] == "Schön hier"
-        assert shown["headers"][0][0] == "dkim-signature"
-        assert ["subject", "=?utf-8?q?Sch=C3=B6n?= =?utf-8?q?_hier?="] in shown["headers"]
+        assert shown["headers"][0][0] == "DKIM-Signature"
+        assert ["Subject", "=?utf-8?q?Sch=C3=B6n?= =?utf-8?q?_hier?="] in shown["headers"]
         assert (shown["text"], shown["html"]) == ("Grüße", "<p>Hi</p>")
         pdf = {"filename": "a.pdf", "content_type": "application/pdf", "content_id": "", "inline": False, "size": 4}
         assert shown["attachments"] == [pdf]

@@ -128,7 +128,7 @@ def test_show_tells_envelope_signature_header_and_text(relay: Relay, inbox: Inbo
         "signed  d=shop.example s=r1 a=rsa-sha256",
         "at      2027-01-15T08:00:00.000+00:00",
     ]
-    assert "to: anna@x.example" in lines
+    assert "To: anna@x.example" in lines
     assert lines[-1] == "Hello"
 
 
