@@ -1,0 +1,57 @@
+"""`relay queue` against a running server: what waits is shown, tried again, or given up and never delivered."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from sandbox_server import Server, relay
+from test_sandbox import send
+
+from relay.cli.control import request
+from relay.settings import load_settings
+
+
+def queue(server: Server, *arguments: str) -> tuple[int, Any]:
+    """Exit code and JSON of a verb."""
+    done = relay("--config", server.config, "queue", *arguments, "--json")
+    return done.returncode, json.loads(done.stdout) if done.stdout else done.stderr
+
+
+def waiting(server: Server) -> str:
+    """The id of the one message that waits, once its recipient was put off."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        messages = queue(server, "list")[1]["messages"]
+        if messages and messages[0]["recipients"][0]["state"] == "deferred":
+            (message,) = messages
+            return str(message["id"])
+        time.sleep(0.1)
+    raise AssertionError(f"nothing was put off:\n{server.log[-3000:]}")
+
+
+def test_the_operator_retries_and_cancels_what_waits(server: Server) -> None:
+    server.configure("delays = [2, 5, 10, 20, 40]", "delays = [600, 600]")
+    server.start()
+    send(server, "greylist@shop.example")
+    assert queue(server, "retry", waiting(server)) == (0, {"recipients": 1})
+    server.arrived("greylist@shop.example")
+
+    send(server, "451@shop.example")
+    message_id = waiting(server)
+    status, answer = request(load_settings(server.config), "GET", "/admin/status", worker=0)
+    assert (status, answer["sessions"], answer["paused"]) == (200, 0, {})
+    assert queue(server, "cancel", message_id) == (0, {"recipients": 1})
+    assert queue(server, "cancel", message_id) == (1, {"recipients": 0})
+    assert queue(server, "retry", message_id) == (1, {"recipients": 0})
+    shown = queue(server, "show", message_id)[1]
+    assert [recipient["state"] for recipient in shown["recipients"]] == ["cancelled"]
+    assert [event["kind"] for event in shown["events"]][-1] == "cancelled"
+    lines = [json.loads(line) for line in server.log.splitlines() if '"cancelled"' in line]
+    assert [(line["id"], line["to"]) for line in lines] == [(message_id, "451@shop.example")]
+
+    assert server.stop() == 0
+    code, words = queue(server, "retry", message_id)
+    assert code == 2
+    assert "the server does not run" in words
