@@ -132,7 +132,8 @@ class RelaySMTP(SMTP):
     def eof_received(self) -> bool:
         """A client may half-close after its last dot and still wants the answer."""
         self._eof = True
-        return self._task is not None and self.dialogue.session.tls is None
+        # TLS has no half-close, neither during its handshake nor in the moment before we know of its end.
+        return self._task is not None and not self._upgrading and self.dialogue.session.tls is None
 
     def connection_lost(self, error: Exception | None) -> None:
         port = self._port
