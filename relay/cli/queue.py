@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, TypeVar
 
+import apsw
 import typer
 
 from relay.cli.common import fail, load, operator_errors, print_json
@@ -18,6 +20,9 @@ from relay.store.spool import SpoolPaths, open_read_only
 
 app = typer.Typer(no_args_is_help=True, help="Look at what waits, and act on it.")
 
+_LARGEST: Final = 2**63 - 1  # what SQLite counts to
+_Answer = TypeVar("_Answer")
+
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output")]
 Ids = Annotated[list[str], typer.Argument(help="Message ids, as in the 250 reply and in the log")]
 
@@ -27,7 +32,7 @@ def list_(
     ctx: typer.Context,
     account: Annotated[str, typer.Option(help="Only this account")] = "",
     domain: Annotated[str, typer.Option(help="Only messages waiting for this recipient domain")] = "",
-    limit: Annotated[int, typer.Option(min=1, help="At most so many messages a spool")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=_LARGEST, help="At most so many messages a spool")] = 100,
     json: JsonOption = False,
 ) -> None:
     """Unfinished messages, oldest first."""
@@ -35,8 +40,10 @@ def list_(
     with operator_errors():
         messages = [
             message
-            for path in spool_files(settings)
-            for message in spool_read.listing(open_read_only(path), account=account, domain=domain, limit=limit)
+            for path in _files(settings)
+            for message in _read(
+                path, lambda spool: list(spool_read.listing(spool, account=account, domain=domain, limit=limit))
+            )
         ]
     if json:
         return print_json({"messages": messages})
@@ -60,7 +67,8 @@ def show(ctx: typer.Context, message_id: str, json: JsonOption = False) -> None:
     """Everything known of one message: recipients, attempts, events. Exit code 1 when there is none."""
     settings = load(ctx)
     with operator_errors():
-        message = spool_read.describe(open_read_only(_file_of(settings, message_id)), to_number(message_id))
+        path = _file_of(settings, message_id)
+        message = _read(path, lambda spool: spool_read.describe(spool, to_number(message_id))) if path else None
     if message is None:
         fail(f"no message {message_id}", 1)
     if json:
@@ -77,7 +85,9 @@ def show(ctx: typer.Context, message_id: str, json: JsonOption = False) -> None:
     for attempt in message["attempts"]:
         typer.echo(f"  attempt {attempt['started_at']} {attempt['transport']} {attempt['host']} {attempt['tls']}")
     for event in message["events"]:
-        typer.echo(f"  event   {event['at']} {event['kind']} {event['reply']}")
+        index = event["recipient"]
+        address = "" if index is None else message["recipients"][index]["address"]
+        typer.echo(f"  event   {event['at']} {event['kind']} {address} {event['reply']}".rstrip())
     return None
 
 
@@ -98,11 +108,12 @@ def _act(settings: Settings, verb: str, message_ids: list[str], json: bool) -> N
     with operator_errors():
         by_spool: dict[int, list[str]] = {}
         for message_id in message_ids:
-            by_spool.setdefault(_spool(message_id), []).append(message_id)
+            if _file_of(settings, message_id):
+                by_spool.setdefault(_spool(message_id), []).append(message_id)
         for spool, ids in by_spool.items():
             status, answer = request(settings, "POST", f"/admin/queue/{verb}", {"ids": ids}, worker=spool)
             if status != 200:
-                fail(f"the server answered {status}: {answer}")
+                fail(f"the server answered {status}: {answer['error']['message']}")
             done += int(answer["recipients"])
     if json:
         print_json({"recipients": done})
@@ -112,9 +123,26 @@ def _act(settings: Settings, verb: str, message_ids: list[str], json: bool) -> N
         raise typer.Exit(1)
 
 
-def spool_files(settings: Settings) -> Iterator[Path]:
-    """Databases of all spools there are, whichever worker has them now."""
-    yield from sorted((settings.server.var / "spool").glob("*.db"))
+def _files(settings: Settings) -> list[Path]:
+    """Databases of all spools there are, whichever worker has them now. Raises StoreError."""
+    folder = settings.server.var / "spool"
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix == ".db")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StoreError(
+            f"{folder}: cannot read it ({error.strerror}); run this as the server's user or as root"
+        ) from error
+
+
+def _read(path: Path, question: Callable[[apsw.Connection], _Answer]) -> _Answer:
+    """What `question` finds in a spool. Raises StoreError."""
+    with closing(open_read_only(path)) as connection:
+        try:
+            return question(connection)
+        except apsw.Error as error:
+            raise StoreError(f"{path}: cannot read the spool: {error}; try again, or restore it from a copy") from error
 
 
 def _spool(message_id: str) -> int:
@@ -126,5 +154,7 @@ def _spool(message_id: str) -> int:
         ) from None
 
 
-def _file_of(settings: Settings, message_id: str) -> Path:
-    return SpoolPaths(settings.server.var / "spool", _spool(message_id)).database
+def _file_of(settings: Settings, message_id: str) -> Path | None:
+    """The database a message lives in; None where there is no such spool. Raises StoreError."""
+    path = SpoolPaths(settings.server.var / "spool", _spool(message_id)).database
+    return path if path in _files(settings) else None

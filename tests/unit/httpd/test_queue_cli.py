@@ -1,0 +1,64 @@
+"""`relay queue` without a server: what it refuses before it asks anybody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from relay.cli.main import app
+
+Relay = Callable[..., Result]
+NO_IDS = ["", "1", "../../run/0", "f000000000000000", "00000000000000001", "000000000000000G", "\uff11" * 16]
+
+
+@pytest.fixture
+def relay(tmp_path: Path) -> Relay:
+    config = tmp_path / "relay.toml"
+    config.write_text(f'[server]\nvar = "{tmp_path}"\n')
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(app, ["--config", str(config), "queue", *arguments])
+
+    return run
+
+
+@pytest.mark.parametrize("verb", ["show", "retry", "cancel"])
+@pytest.mark.parametrize("message_id", [*NO_IDS, "1" * 16 + "\n"])
+def test_what_is_no_id_is_one_line_that_says_how_one_looks(relay: Relay, verb: str, message_id: str) -> None:
+    result = relay(verb, message_id)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "it has 16 hex digits" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", str(2**63)])
+def test_a_limit_out_of_range_is_a_usage_error(relay: Relay, limit: str) -> None:
+    assert relay("list", "--limit", limit).exit_code == 2
+
+
+def test_before_the_first_start_the_queue_is_empty_and_knows_nothing(relay: Relay) -> None:
+    result = relay("list")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "0 unfinished\n")
+    for verb in ("show", "retry", "cancel"):
+        assert relay(verb, "0" * 16).exit_code == 1
+
+
+@pytest.mark.parametrize("command", [("list",), ("show", "0" * 16), ("retry", "0" * 16)])
+def test_a_spool_that_may_not_be_read_is_no_empty_queue(relay: Relay, tmp_path: Path, command: tuple[str, ...]) -> None:
+    (tmp_path / "spool").write_text("")
+    result = relay(*command)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "cannot read it (Not a directory); run this as the server's user" in result.stderr
+
+
+@pytest.mark.parametrize("command", [("list",), ("show", "0" * 16)])
+def test_a_file_that_is_no_spool_is_one_line(relay: Relay, tmp_path: Path, command: tuple[str, ...]) -> None:
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool" / "0.db").write_bytes(b"no database " * 500)
+    result = relay(*command)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("relay: ")
+    assert result.stderr.count("\n") == 1
