@@ -11,6 +11,7 @@ from typing import Protocol
 
 from relay.intake import stamp
 from relay.intake.author import authors
+from relay.intake.blind_copies import without_blind_copies
 from relay.mail.address import parse_address
 from relay.mail.envelope import Envelope
 from relay.mail.errors import AddressSyntaxError, StoreError
@@ -102,7 +103,8 @@ class Accept:
         refused = self._check(session, content, header)
         if isinstance(refused, Reply):
             return refused
-        message = self._stamped(session, envelope, content, refused, spf)
+        content, fields = without_blind_copies(content, refused) if session.login else (content, refused)
+        message = self._stamped(session, envelope, content, fields, spf)
         self._in_flight += len(content)
         try:
             queued = await self._spool.enqueue(message)
