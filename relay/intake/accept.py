@@ -44,6 +44,8 @@ class Observer(Protocol):
 
     def store_failed(self, error: StoreError) -> None: ...
 
+    def failure(self, where: str, error: BaseException, message_id: str | None = None) -> None: ...
+
 
 class Accept:
     """The gate of one worker."""
@@ -113,8 +115,12 @@ class Accept:
             return _SPOOL_FAILED
         finally:
             self._in_flight -= len(content)
-        self._observer.accepted(session, queued, self._clock.monotonic() - started)
-        self._deliver(queued)
+        try:
+            self._observer.accepted(session, queued, self._clock.monotonic() - started)
+            self._deliver(queued)
+        except Exception as error:
+            # It is on disk and will be delivered: any other answer would bring it a second time.
+            self._observer.failure("intake", error, queued.id)
         return reply(250, "2.0.0", f"Ok: queued as {queued.id}")
 
     def _check(self, session: Session, content: bytes, header: bytes) -> Reply | list[HeaderField]:

@@ -74,3 +74,6 @@ class Gate:
 
     def store_failed(self, error: StoreError) -> None:
         self.told.append(error)
+
+    def failure(self, where: str, error: BaseException, message_id: str | None = None) -> None:
+        self.told.append(error)

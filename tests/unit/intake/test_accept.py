@@ -15,7 +15,7 @@ from relay.intake.accept import fixed_line_ends, has_bare_line_ends
 from relay.mail.envelope import Envelope, Recipient
 from relay.mail.errors import StoreError
 from relay.mail.session import Session
-from relay.ports import SpfResult
+from relay.ports import QueuedMessage, SpfResult
 from relay.store.spool import SqliteSpool
 
 MESSAGE = b"From: a@b.example\r\nDate: x\r\nMessage-ID: <1@b.example>\r\n\r\nHi\r\n"
@@ -34,6 +34,20 @@ def test_250_names_the_id_after_the_commit_and_delivery_begins() -> None:
     assert ask(gate, MESSAGE) == "250 2.0.0 Ok: queued as id1"
 
     assert seen == [0]
+
+
+def test_a_bug_after_the_commit_is_still_a_250() -> None:
+    """A 451 would bring a second copy of what is on disk."""
+    gate = Gate()
+    bug = RuntimeError("scheduler")
+
+    def deliver(message: QueuedMessage) -> None:
+        raise bug
+
+    gate.accept._deliver = deliver
+
+    assert ask(gate, MESSAGE).startswith("250")
+    assert gate.told[-1] is bug
     assert [message.id for message in gate.delivered] == ["id1"]
     assert gate.told == gate.delivered
 
