@@ -19,16 +19,19 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from relay.httpd.health import HEALTH_PATHS
 from relay.mail.errors import OperatorError
 
 LARGEST_BODY: Final = 1_048_576
 
+_MOST_AT_A_TIME: Final = 200
 _LARGEST_HEAD: Final = 32_768
 _DISCARDED: Final = 16
 _MOST_FIELDS: Final = 100
 _CLIENT_GONE: Final = 499  # for the observer alone: nobody is there to be told
 _INTERNAL: Final = "Internal error; the log has the details"
 _UNAVAILABLE: Final = "Not possible just now; the log has the details"
+_BUSY: Final = "Too many requests at a time; try again"
 _STOPPING: Final = "The server is stopping; try again"
 _CODES: Final = {
     400: "bad_request",
@@ -50,10 +53,18 @@ class Observer(Protocol):
     def failure(self, where: str, error: BaseException) -> None: ...
 
 
-def make_app(interface: str, observer: Observer, *, largest_body: int = LARGEST_BODY) -> FastAPI:
-    """An app without routes and without documentation pages. `interface` is its name in the metrics."""
+def make_app(
+    interface: str, observer: Observer, *, largest_body: int = LARGEST_BODY, most_at_a_time: int = _MOST_AT_A_TIME
+) -> FastAPI:
+    """An app without routes and without documentation pages. `interface` is its name in the metrics.
+
+    Beyond `most_at_a_time` requests under way the answer is 503, but for those about health: whoever waits for mail
+    must not make a worker look dead.
+    """
     app = FastAPI(title="Sendrelay", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    app.add_middleware(_Watched, interface=interface, observer=observer, largest_body=largest_body)
+    app.add_middleware(
+        _Watched, interface=interface, observer=observer, largest_body=largest_body, most_at_a_time=most_at_a_time
+    )
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
@@ -110,12 +121,15 @@ class _Watched:
         interface: str,
         observer: Observer,
         largest_body: int,
+        most_at_a_time: int,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
         self._interface = interface
         self._observer = observer
         self._largest_body = largest_body
+        self._most_at_a_time = most_at_a_time
+        self._under_way = 0
         self._monotonic = monotonic
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -124,8 +138,9 @@ class _Watched:
             return
         started = self._monotonic()
         answer = _Answer(send)
+        self._under_way += 1
         try:
-            refusal = await self._too_large(scope, receive)
+            refusal = await self._refusal(scope, receive)
             if refusal is not None:
                 await refusal(scope, receive, answer.send)
             else:
@@ -142,19 +157,23 @@ class _Watched:
             if not answer.status:
                 await problem(503, "stopping", _STOPPING)(scope, receive, answer.send)
         finally:
+            self._under_way -= 1
             seconds = self._monotonic() - started
             status = answer.status or 500
             self._observer.http_request(self._interface, scope["method"], scope["path"], status, seconds)
 
-    async def _too_large(self, scope: Scope, receive: Receive) -> JSONResponse | None:
+    async def _refusal(self, scope: Scope, receive: Receive) -> JSONResponse | None:
+        """Why the app is not even asked."""
         if _head_octets(scope) > _LARGEST_HEAD:
             return problem(431, "too_large", f"The header is larger than {_LARGEST_HEAD} octets")
-        announced = _field(scope, b"content-length")
-        if announced is None or int(announced) <= self._largest_body:
-            return None
-        if _field(scope, b"expect") is None:
+        refusal = None
+        if self._under_way > self._most_at_a_time and scope["path"] not in HEALTH_PATHS:
+            refusal = problem(503, "busy", _BUSY, headers={"retry-after": "1"})
+        elif int(_field(scope, b"content-length") or 0) > self._largest_body:
+            refusal = problem(413, "too_large", self._limit_text())
+        if refusal is not None and _field(scope, b"expect") is None:
             await self._discard(receive)
-        return problem(413, "too_large", self._limit_text())
+        return refusal
 
     def _limited(self, receive: Receive) -> Receive:
         """Chunked bodies announce no length and are counted."""

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
+
+HEALTH_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
 def health_router(not_ready: Callable[[], list[str]], metrics: Callable[[], bytes], metrics_type: str) -> APIRouter:

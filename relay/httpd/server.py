@@ -2,7 +2,7 @@
 
 In: an ASGI app and sockets. Out: HTTP/1.1 without a Server header. It takes no signals and has no log of its own; what
 it finds broken goes through the standard library's logging. A request that trickles in and a client that does not read
-are cut; of connections there may be so many, and beyond them the answer is 503.
+are cut, and so is every connection beyond the most there may be.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _KEEP_ALIVE_SECONDS: Final = 15
 _REQUEST_SECONDS: Final = 30.0
 _READING_SECONDS: Final = 60.0
 _LAST_WORDS_SECONDS: Final = 0.5
-_MOST_AT_A_TIME: Final = 200
+_MOST_CONNECTIONS: Final = 1000
 _LARGEST_HEADER: Final = 32_768
 _BACKLOG: Final = 1024
 _DATE_SECONDS: Final = 1.0
@@ -40,11 +40,14 @@ class HttpServer:
         *,
         request_seconds: float = _REQUEST_SECONDS,
         reading_seconds: float = _READING_SECONDS,
-        most_at_a_time: int = _MOST_AT_A_TIME,
+        most_connections: int = _MOST_CONNECTIONS,
     ) -> None:
         """A request has `request_seconds` to arrive whole; a client may pause `reading_seconds` in taking an answer."""
         connection: Any = functools.partial(
-            _Connection, request_seconds=request_seconds, reading_seconds=reading_seconds
+            _Connection,
+            request_seconds=request_seconds,
+            reading_seconds=reading_seconds,
+            most_connections=most_connections,
         )
         config = uvicorn.Config(
             app,
@@ -58,7 +61,6 @@ class HttpServer:
             server_header=False,
             proxy_headers=False,
             backlog=_BACKLOG,
-            limit_concurrency=most_at_a_time,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             h11_max_incomplete_event_size=_LARGEST_HEADER,
         )
@@ -107,13 +109,18 @@ class HttpServer:
 class _Connection(H11Protocol):
     """uvicorn's, with deadlines: alone, it waits for ever for the rest of a request and for a client that reads."""
 
-    def __init__(self, *arguments: Any, request_seconds: float, reading_seconds: float, **named: Any) -> None:
+    def __init__(
+        self, *arguments: Any, request_seconds: float, reading_seconds: float, most_connections: int, **named: Any
+    ) -> None:
         super().__init__(*arguments, **named)
+        self._most_connections = most_connections
         self._request = _Deadline(request_seconds)
         self._reading = _Deadline(reading_seconds)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if len(self.connections) > self._most_connections:
+            transport.abort()
         self._await_request()
 
     def data_received(self, data: bytes) -> None:

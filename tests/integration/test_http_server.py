@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
 import pytest
@@ -19,6 +20,7 @@ from http_setting import Heard, serving
 from pydantic import BaseModel, Field, field_validator
 
 from relay.httpd.application import LARGEST_BODY, make_app
+from relay.httpd.health import health_router
 from relay.mail.errors import StoreError
 
 GET = b"GET /plain HTTP/1.1\r\nHost: localhost\r\n"
@@ -412,11 +414,46 @@ def test_a_client_that_reads_slowly_gets_everything(heard: Heard) -> None:
     uvloop.run(scenario())
 
 
-def test_beyond_so_many_connections_the_answer_is_503(heard: Heard) -> None:
+def test_beyond_so_many_requests_at_a_time_only_health_is_answered(heard: Heard) -> None:
     async def scenario() -> None:
-        async with serving(application(heard), most_at_a_time=3) as served:
-            async with served.connection(), served.connection():
-                assert (await served.ask("GET /plain")).status == 503
+        app = application(heard, most_at_a_time=3)
+        app.include_router(health_router(list, lambda: b"metric 1\n", "text/plain"))
+        async with serving(app) as served:
+            slow = [asyncio.create_task(served.ask("GET /slow?seconds=0.5")) for _ in range(3)]
+            await asyncio.sleep(0.2)
+            for request, body in (("GET /plain", b""), ("POST /octets", b"x" * LARGEST_BODY * 4)):
+                answer = await served.ask(request, body=body)
+                assert (answer.status, answer.error["code"], answer.headers["retry-after"]) == (503, "busy", "1")
+            for path in ("/healthz", "/readyz", "/metrics"):
+                assert (await served.ask(f"GET {path}")).status == 200
+            assert [answer.status for answer in await asyncio.gather(*slow)] == [200] * 3
+            assert (await served.ask("GET /plain")).status == 200
+        assert ("test", "GET", "/plain", 503) in heard.requests
+
+    uvloop.run(scenario())
+
+
+def test_idle_connections_keep_nobody_out(heard: Heard) -> None:
+    async def scenario() -> None:
+        async with serving(application(heard, most_at_a_time=2)) as served, AsyncExitStack() as idle:
+            for _ in range(10):
+                await idle.enter_async_context(served.connection())
+            assert (await served.ask("GET /plain")).status == 200
+
+    uvloop.run(scenario())
+
+
+def test_a_connection_beyond_the_most_is_cut_and_the_others_live(heard: Heard) -> None:
+    async def scenario() -> None:
+        async with serving(application(heard), most_connections=2) as served:
+            async with served.connection() as one, served.connection() as other:
+                for client in (one, other):
+                    await client.say(GET + b"\r\n")
+                    assert (await client.answer()).status == 200
+                async with served.connection() as third:
+                    assert await third.rest() == b""
+                await one.say(GET + b"\r\n")
+                assert (await one.answer()).status == 200
             await asyncio.sleep(0.05)
             assert (await served.ask("GET /plain")).status == 200
 
