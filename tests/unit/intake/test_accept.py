@@ -34,6 +34,8 @@ def test_250_names_the_id_after_the_commit_and_delivery_begins() -> None:
     assert ask(gate, MESSAGE) == "250 2.0.0 Ok: queued as id1"
 
     assert seen == [0]
+    assert [message.id for message in gate.delivered] == ["id1"]
+    assert gate.told == gate.delivered
 
 
 def test_a_bug_after_the_commit_is_still_a_250() -> None:
@@ -48,8 +50,6 @@ def test_a_bug_after_the_commit_is_still_a_250() -> None:
 
     assert ask(gate, MESSAGE).startswith("250")
     assert gate.told[-1] is bug
-    assert [message.id for message in gate.delivered] == ["id1"]
-    assert gate.told == gate.delivered
 
 
 def test_a_commit_that_failed_is_temporary_and_nothing_is_delivered() -> None:
