@@ -35,12 +35,15 @@ clean:
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed" if sys.version_info < (3, 11) else 0)'
-	@$(PYTHON) -m venv $(VENV) || { echo "make: install venv first: apt-get install python3-venv" >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || \
+	    { rm -rf $(VENV); echo "make: Python cannot make a virtual environment: apt-get install python3-venv" >&2; exit 2; }
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
-	$(VENV)/bin/pip --disable-pip-version-check install --quiet --editable .
+	@echo "Installing into $(VENV); the first time takes a minute."
+	@$(VENV)/bin/pip --disable-pip-version-check install --quiet --editable .
 	@touch $@
 
 $(VENV)/.developed: pyproject.toml | $(VENV)/bin/python
-	$(VENV)/bin/pip --disable-pip-version-check install --quiet --editable '.[dev]'
+	@echo "Installing into $(VENV), with what the tests need; the first time takes a minute."
+	@$(VENV)/bin/pip --disable-pip-version-check install --quiet --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
