@@ -14,7 +14,6 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -25,8 +24,6 @@ from relay.auth.credentials import CredentialAuthenticator
 from relay.auth.passwords import PasswordVerifier
 from relay.checks.received_spf import received_spf
 from relay.checks.spf import SpfChecker
-from relay.delivery.engine import Engine
-from relay.delivery.feeder import Feeder
 from relay.dns.mx import MxResolver
 from relay.dns.resolver import DnsResolver
 from relay.httpd.application import make_app
@@ -36,17 +33,18 @@ from relay.httpd.queue import queue_router
 from relay.httpd.sandbox import sandbox_router
 from relay.httpd.server import HttpServer
 from relay.intake.accept import Accept
+from relay.lane import Lane
 from relay.mail.errors import OperatorError, StoreError
-from relay.ports import QueuedMessage, Signer, SystemClock, Transport, system_random
+from relay.ports import SystemClock, Transport, system_random
 from relay.settings import Settings
 from relay.signing.dkim import DkimSigner
 from relay.signing.keys import KeyStore
 from relay.smtpd.handler import Handler
 from relay.smtpd.listener import Listeners, server_tls_context
 from relay.smtpd.sandbox_mx import SandboxMx
+from relay.store.disk import Disk
 from relay.store.inbox import Inbox
 from relay.store.registry import REGISTRY_FILE, Registry
-from relay.store.spool import SqliteSpool
 from relay.telemetry.log import MailLog, route_library_logs
 from relay.telemetry.metrics import CONTENT_TYPE, Metrics
 from relay.telemetry.observer import Telemetry
@@ -69,51 +67,6 @@ class Sockets:
 
     smtp: dict[str, list[socket.socket]]
     http: list[socket.socket]
-
-
-class Disk:
-    """Whether the spool's filesystem has room: `intake.accept.Health`."""
-
-    def __init__(self, folder: Path, minimum: int) -> None:
-        self._folder = folder
-        self._minimum = minimum
-        self._full = False
-
-    def full(self) -> bool:
-        return self._full
-
-    def look(self) -> None:
-        """Free octets and inodes, as the system tells them now."""
-        status = os.statvfs(self._folder)
-        inodes_left = status.f_files == 0 or status.f_favail > 1000
-        self._full = status.f_bavail * status.f_frsize < self._minimum or not inodes_left
-
-
-class Lane:
-    """One spool with the engine and the feeder that empty it."""
-
-    def __init__(
-        self, settings: Settings, number: int, transports: dict[str, Transport], signer: Signer, telemetry: Telemetry
-    ) -> None:
-        clock = SystemClock()
-        self.number = number
-        self.spool = SqliteSpool.open(
-            settings.server.var / "spool",
-            number,
-            clock,
-            file_threshold=settings.spool.file_threshold,
-            observe=lambda writes, seconds: telemetry.metrics.commit(seconds, writes),
-        )
-        if self.spool.recovered:
-            telemetry.log.note("spool_recovered", spool=number, attempts=self.spool.recovered)
-        random = system_random()
-        self.engine = Engine(settings, self.spool, transports, signer, clock, random, telemetry, telemetry)
-        self.feeder = Feeder(self.spool, self.engine, clock)
-
-    def take(self, message: QueuedMessage) -> None:
-        """Deliver what was just committed; what finds no room stays in the spool until there is some."""
-        if not self.engine.submit(message):
-            self.feeder.left_out(message.received_at)
 
 
 class Worker:
