@@ -209,7 +209,7 @@ def test_a_store_that_fails_is_a_503_in_general_words(heard: Heard) -> None:
     uvloop.run(scenario())
 
 
-def test_an_answer_that_breaks_in_the_middle_is_seen_to_be_cut(heard: Heard) -> None:
+def test_an_answer_that_breaks_in_the_middle_is_seen_to_be_cut(heard: Heard, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         async with serving(application(heard)) as served, served.connection() as client:
             await client.say(b"GET /half HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -219,6 +219,7 @@ def test_an_answer_that_breaks_in_the_middle_is_seen_to_be_cut(heard: Heard) -> 
         assert [type(one) for one in heard.failures] == [ZeroDivisionError]
 
     uvloop.run(scenario())
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 def test_the_observer_hears_of_every_request_once_and_of_no_query(heard: Heard) -> None:
