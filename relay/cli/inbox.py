@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 import typer
 
 from relay.cli.common import fail, load, operator_errors, print_json
 from relay.httpd.inbox_entry import entry, full_entry
+from relay.httpd.inbox_watch import InboxWatch
 from relay.ports import InboxMessage
 from relay.store.inbox import Inbox
 
@@ -34,7 +35,7 @@ def list_(
     """Messages, newest last. Exit code 1 when there is none."""
     inbox = Inbox(load(ctx).server.var)
     with operator_errors():
-        messages = _waited(lambda: inbox.list(to=to, limit=limit), wait)
+        messages = _waited(InboxWatch(inbox, to=to, limit=limit), wait)
     entries = [entry(message) for message in messages]
     if json:
         print_json({"messages": entries})
@@ -105,8 +106,8 @@ def _text(full: dict[str, Any], content: bytes) -> str:
     return (shown or "").replace("\r\n", "\n").rstrip("\n")
 
 
-def _waited(look: Callable[[], Sequence[InboxMessage]], seconds: float) -> Sequence[InboxMessage]:
+def _waited(watch: InboxWatch, seconds: float) -> Sequence[InboxMessage]:
     end = time.monotonic() + seconds
-    while not (found := look()) and time.monotonic() < end:
+    while not (found := watch.look()) and time.monotonic() < end:
         time.sleep(_POLL_SECONDS)
     return found

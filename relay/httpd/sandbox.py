@@ -17,6 +17,7 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Res
 from fastapi.responses import JSONResponse
 
 from relay.httpd.inbox_entry import entry, full_entry
+from relay.httpd.inbox_watch import InboxWatch
 from relay.ports import InboxMessage, InboxReader
 
 LONGEST_WAIT: Final = 30.0
@@ -46,8 +47,9 @@ def sandbox_router(inbox: InboxReader, verify: Callable[[str], object | None]) -
         """Messages, newest last; `wait` holds the answer up to so many seconds until there is one."""
         loop = asyncio.get_running_loop()
         end = loop.time() + wait
+        watch = InboxWatch(inbox, to=to, limit=limit, after_id=after_id, since=since)
         while True:
-            found = await asyncio.to_thread(inbox.list, to=to, limit=limit, after_id=after_id, since=since)
+            found = await asyncio.to_thread(watch.look)
             if found or loop.time() >= end or await request.is_disconnected():
                 return await asyncio.to_thread(_listed, found)
             await asyncio.sleep(min(_POLL_SECONDS, end - loop.time()))
