@@ -58,6 +58,17 @@ def test_systemd_analyze_finds_nothing_to_say_about_the_units(copies: Path) -> N
     assert (done.returncode, ours) == (0, [])
 
 
+def test_the_drop_ins_of_the_page_are_right_too(copies: Path) -> None:
+    page = (UNITS.parent / "docs/howto/systemd.md").read_text()
+    examples = re.findall(r"^```ini\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert examples
+    unit = copies / SERVICE.name
+    unit.write_text("\n".join([unit.read_text(), *examples]))
+    command = [_tool("systemd-analyze"), "verify", "--man=no", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, [line for line in done.stderr.splitlines() if "sendrelay" in line]) == (0, [])
+
+
 def test_the_service_is_confined(copies: Path) -> None:
     command = [_tool("systemd-analyze"), "security", "--offline=true", "--no-pager", str(copies / SERVICE.name)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
