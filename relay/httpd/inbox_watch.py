@@ -22,19 +22,18 @@ class InboxWatch:
         self._limit = limit
         self._after_id = after_id
         self._since = since
-        self._known = 0
+        self._known: int | None = None
 
     def look(self) -> Sequence[InboxMessage]:
         """The messages that match now; nothing when there are none."""
-        # The newest first: what comes between these two questions is then seen twice, never missed.
-        newest = self._inbox.list(limit=1)
-        found: Sequence[InboxMessage] = ()
-        if not self._known or self._came():
-            found = self._inbox.list(to=self._to, limit=self._limit, after_id=self._after_id, since=self._since)
-        self._known = max(self._known, *(message.id for message in newest), 0)
-        return found
+        # The newest first: what comes between this question and the next is then looked at twice, never missed.
+        newest = max((message.id for message in self._inbox.list(limit=1)), default=0)
+        known, self._known = self._known, max(newest, self._known or 0)
+        if known is not None and (newest <= known or not self._came(known)):
+            return ()
+        return self._inbox.list(to=self._to, limit=self._limit, after_id=self._after_id, since=self._since)
 
-    def _came(self) -> bool:
+    def _came(self, known: int) -> bool:
         """Whether a message that matches came after the last look. Ids are never used twice."""
-        after = max(self._after_id, self._known)
+        after = max(self._after_id, known)
         return bool(self._inbox.list(to=self._to, limit=1, after_id=after, since=self._since))
