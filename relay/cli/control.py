@@ -12,6 +12,7 @@ import socket
 from pathlib import Path
 from typing import Any, Final
 
+from relay.httpd.control_socket import control_path
 from relay.mail.errors import OperatorError
 from relay.mail.reply import printable
 from relay.settings import Settings
@@ -34,7 +35,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 def request(settings: Settings, method: str, path: str, body: Any = None, *, worker: int) -> tuple[int, Any]:
     """Ask the worker that has spool number `worker`."""
-    address = settings.server.var / "run" / f"control-{worker}.sock"
+    address = control_path(settings.server.var / "run", worker)
     connection = _UnixConnection(address)
     content = None if body is None else json.dumps(body).encode()
     headers = {} if content is None else {"Content-Type": "application/json"}

@@ -18,13 +18,19 @@ _LONGEST_PATH: Final = 107  # sockaddr_un holds 108 octets, the last one NUL
 _ANSWER_SECONDS: Final = 1.0
 
 
-def bind_control(folder: Path, number: int) -> socket.socket:
-    """Folder 0700, socket 0600. A socket file that a crash left goes; one that somebody answers on stays."""
+def control_path(folder: Path, number: int) -> Path:
+    """Where the socket of a spool is. Raises OperatorError where no socket can be."""
     path = folder / f"control-{number}.sock"
     if len(os.fsencode(path)) > _LONGEST_PATH:
         raise OperatorError(
             f"{path}: longer than the {_LONGEST_PATH} octets of a Unix socket; use a shorter server.var"
         )
+    return path
+
+
+def bind_control(folder: Path, number: int) -> socket.socket:
+    """Folder 0700, socket 0600. A socket file that a crash left goes; one that somebody answers on stays."""
+    path = control_path(folder, number)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _prepare(folder)
