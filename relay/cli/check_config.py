@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from relay.cli.common import config_path, load, operator_errors, print_json
+from relay.httpd.control_socket import control_path
 from relay.mail.errors import SettingsError
 from relay.settings import Settings
 from relay.signing.keys import KeyStore
@@ -56,6 +57,7 @@ def _warnings(settings: Settings) -> list[str]:
 
 
 def _check_files(settings: Settings) -> None:
+    control_path(settings.server.var / "run", settings.server.worker_count - 1)
     if any(listener.tls != "none" for listener in settings.listener):
         server_tls_context(settings)
     files: dict[str, Path | None] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import stat
 import threading
@@ -15,13 +16,15 @@ from typing import Any
 import pytest
 import uvloop
 from http_setting import Heard
+from typer.testing import CliRunner
 
 from relay.cli.control import request
+from relay.cli.main import app
 from relay.httpd.application import make_app
 from relay.httpd.control_socket import bind_control
 from relay.httpd.server import HttpServer
 from relay.mail.errors import OperatorError
-from relay.settings import Settings
+from relay.settings import Settings, load_settings
 
 
 @pytest.fixture
@@ -142,9 +145,24 @@ def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     assert precious.read_text() == "data"
 
 
-def test_a_path_too_long_for_a_socket_is_said_so(tmp_path: Path) -> None:
-    with pytest.raises(OperatorError, match=r"107 octets of a Unix socket; use a shorter server\.var"):
-        bind_control(tmp_path / ("x" * 100), 0)
+def test_a_path_too_long_for_a_socket_is_said_by_server_client_and_check(tmp_path: Path) -> None:
+    var = tmp_path / ("x" * 100)
+    config = tmp_path / "relay.toml"
+    config.write_text(f'[server]\nvar = "{var}"\n')
+    words = "107 octets of a Unix socket; use a shorter server.var"
+    with pytest.raises(OperatorError, match=re.escape(words)):
+        bind_control(var / "run", 0)
+    with pytest.raises(OperatorError, match=re.escape(words)):
+        request(load_settings(config), "GET", "/admin/status", worker=0)
+    checked = CliRunner().invoke(app, ["--config", str(config), "check-config"])
+    assert checked.exit_code == 2
+    assert words in checked.stderr
+
+
+def test_the_longest_path_that_fits_is_served_and_asked(tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * (107 - len(f"{tmp_path}//run/control-0.sock"))) / "run"
+    with bind_control(folder, 0) as listening:
+        assert len(listening.getsockname()) == 107
 
 
 def test_a_folder_that_cannot_be_made_is_said_so(tmp_path: Path) -> None:
