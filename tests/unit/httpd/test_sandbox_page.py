@@ -13,8 +13,10 @@ import pytest
 from relay.cli.config_text import sandbox_config
 from relay.cli.init import SANDBOX_DOMAIN
 from relay.cli.sandbox import write_facts
+from relay.httpd.control_socket import control_path
 from relay.httpd.inbox_entry import entry, full_entry
 from relay.httpd.sandbox import LONGEST_WAIT, sandbox_router
+from relay.mail.errors import OperatorError
 from relay.ports import InboxMessage
 from relay.settings import RetrySettings, Settings
 from relay.smtpd import sandbox_rules
@@ -101,3 +103,12 @@ def test_every_field_of_a_message_is_explained(content: bytes) -> None:
     assert set(entry(message)) <= listed
     prose = set(re.findall(r"`([a-z_]+)`", PAGE))
     assert set(full_entry(message, content)) <= prose
+
+
+def test_the_longest_path_of_its_folder_is_right() -> None:
+    found = re.search(r"folder's path may\s+have (\d+) octets at most", PAGE)
+    assert found
+    longest = Path("/" + "x" * (int(found[1]) - 1))
+    control_path(longest / "run", 0)
+    with pytest.raises(OperatorError):
+        control_path(Path(f"{longest}x/run"), 0)
