@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from relay.delivery.attempts import INTERNAL, Attempts
-from relay.delivery.job import InFlight, Job, plan
+from relay.delivery.job import InFlight, Job, next_hop, plan
+from relay.delivery.next_hops import NextHops, Visit
 from relay.delivery.observer import Observer
 from relay.delivery.pauses import Pauses
 from relay.delivery.record import Recorder, Tried
@@ -64,7 +65,8 @@ class Engine:
         self._recorder.on_deferred = self._deferred
         delivery = settings.delivery
         self._pauses = Pauses(delivery.route_pause, clock, observer)
-        self._scheduler = Scheduler(delivery.concurrency, delivery.destination_concurrency)
+        self._hops = NextHops(delivery.destination_concurrency)
+        self._scheduler = Scheduler(delivery.concurrency, self._hops.limit)
         self._crowd = max(delivery.destination_concurrency, settings.spool.window // _CROWD_SHARE)
         self._active: set[tuple[str, int]] = set()
         self._messages = 0
@@ -215,6 +217,12 @@ class Engine:
 
     async def _attempt(self, job: Job, candidate: str, pending: Pending, *, last: bool, waits_for_route: bool) -> None:
         """One candidate tries all of `pending`; whom the next one may have stays there."""
+        with self._hops.visit(next_hop(candidate, job.destination)) as visit:
+            await self._attempt_there(visit, job, candidate, pending, last=last, waits_for_route=waits_for_route)
+
+    async def _attempt_there(
+        self, visit: Visit, job: Job, candidate: str, pending: Pending, *, last: bool, waits_for_route: bool
+    ) -> None:
         # Never before the due time it answers, or a clock that was set back would look like a recipient put off.
         at = max(self._clock.now(), *(waiting.next_at for waiting in pending.values()))
         start = AttemptStart(job.message.id, tuple(pending), candidate, job.destination, at)
@@ -226,6 +234,7 @@ class Engine:
         recipients = tuple(pending.values())
         report = await self._attempts.make(job, candidate, recipients)
         outcomes = {waiting.index: report.outcomes[waiting.recipient.address] for waiting in recipients}
+        visit.outcomes = tuple(outcomes.values())
         self._pauses.watch(candidate, outcomes.values())
         settled = {
             index: outcome

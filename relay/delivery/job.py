@@ -42,9 +42,13 @@ class Job:
 
     @property
     def queue(self) -> str:
-        """The next hop it waits for: the domain when the first candidate goes by MX, else the candidate."""
-        first = self.route.via[0]
-        return f"direct:{self.destination}" if first == "direct" else first
+        """The next hop it waits for."""
+        return next_hop(self.route.via[0], self.destination)
+
+
+def next_hop(candidate: str, destination: str) -> str:
+    """The domain where the candidate goes by MX, else the candidate."""
+    return f"direct:{destination}" if candidate == "direct" else candidate
 
 
 @dataclass(slots=True)

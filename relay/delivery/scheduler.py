@@ -1,5 +1,6 @@
 """Scheduler: which job goes next. Round robin over next hops, each with a limit of its own; no I/O, no clock.
 
+Comes in: jobs, and `limit`, which says how many may run to a next hop just now. Goes out: the job that starts next.
 A slow or huge destination holds its own queue only: it never delays another.
 """
 
@@ -14,9 +15,10 @@ from relay.delivery.job import Job
 class Scheduler:
     """Jobs waiting in memory. `add`, then `pop` until None, and `release` each job popped."""
 
-    def __init__(self, concurrency: int, destination_concurrency: int) -> None:
+    def __init__(self, concurrency: int, limit: Callable[[str], int]) -> None:
+        """`limit` gives 1 at least; it is asked anew when a job of that next hop comes, starts or ends."""
         self._concurrency = concurrency
-        self._destination_concurrency = destination_concurrency
+        self._limit = limit
         self._waiting: dict[str, deque[Job]] = {}
         self._active: dict[str, int] = {}
         self._running = 0
@@ -77,7 +79,7 @@ class Scheduler:
         if not waiting:
             self._waiting.pop(queue, None)
             self._ready.pop(queue, None)
-        elif self._active.get(queue, 0) < self._destination_concurrency:
+        elif self._active.get(queue, 0) < self._limit(queue):
             self._ready.setdefault(queue)
         else:
             self._ready.pop(queue, None)

@@ -38,7 +38,7 @@ def popped(scheduler: Scheduler) -> list[Job]:
 
 
 def test_next_hops_take_turns_however_much_waits_for_each():
-    scheduler = Scheduler(concurrency=9, destination_concurrency=5)
+    scheduler = Scheduler(concurrency=9, limit=lambda queue: 5)
     for destination in ["big.example"] * 1000 + ["b.example"] * 2 + ["c.example"]:
         scheduler.add(job(destination))
     order = [one.destination[0] for one in popped(scheduler)]
@@ -46,7 +46,7 @@ def test_next_hops_take_turns_however_much_waits_for_each():
 
 
 def test_a_huge_next_hop_holds_its_own_places_only():
-    scheduler = Scheduler(concurrency=100, destination_concurrency=3)
+    scheduler = Scheduler(concurrency=100, limit=lambda queue: 3)
     for _ in range(1000):
         scheduler.add(job("big.example"))
     assert len(popped(scheduler)) == 3
@@ -55,7 +55,7 @@ def test_a_huge_next_hop_holds_its_own_places_only():
 
 
 def test_no_more_run_than_all_may():
-    scheduler = Scheduler(concurrency=4, destination_concurrency=3)
+    scheduler = Scheduler(concurrency=4, limit=lambda queue: 3)
     for number in range(10):
         scheduler.add(job(f"d{number}.example"))
     running = popped(scheduler)
@@ -65,7 +65,7 @@ def test_no_more_run_than_all_may():
 
 
 def test_a_place_that_is_released_is_given_to_the_next_in_line():
-    scheduler = Scheduler(concurrency=10, destination_concurrency=1)
+    scheduler = Scheduler(concurrency=10, limit=lambda queue: 1)
     first, second = job("a.example"), job("a.example")
     scheduler.add(first)
     scheduler.add(second)
@@ -77,8 +77,26 @@ def test_a_place_that_is_released_is_given_to_the_next_in_line():
     assert list(scheduler.queues()) == []
 
 
+def test_a_limit_that_changes_counts_from_the_next_start_or_end():
+    limit = 1
+    scheduler = Scheduler(concurrency=10, limit=lambda queue: limit)
+    for _ in range(9):
+        scheduler.add(job("a.example"))
+    [first] = popped(scheduler)
+    limit = 4
+    scheduler.release(first)
+    running = popped(scheduler)
+    assert len(running) == 4
+    limit = 2
+    for one in running[:2]:
+        scheduler.release(one)
+        assert popped(scheduler) == []
+    scheduler.release(running[2])
+    assert len(popped(scheduler)) == 1
+
+
 def test_what_is_removed_does_not_run_and_what_runs_is_not_removed():
-    scheduler = Scheduler(concurrency=10, destination_concurrency=1)
+    scheduler = Scheduler(concurrency=10, limit=lambda queue: 1)
     jobs = [job("a.example") for _ in range(3)]
     for one in jobs:
         scheduler.add(one)
@@ -92,7 +110,7 @@ def test_what_is_removed_does_not_run_and_what_runs_is_not_removed():
 
 def test_any_course_of_events_keeps_the_limits_and_loses_no_job():
     dice = random.Random(3)
-    scheduler = Scheduler(concurrency=7, destination_concurrency=2)
+    scheduler = Scheduler(concurrency=7, limit=lambda queue: 2)
     waiting, running = 0, []
     for _ in range(5000):
         if dice.random() < 0.5:
