@@ -36,13 +36,15 @@ def serve(
     settings = shifted(load(ctx), port_offset)
     with operator_errors():
         _prepare_var(settings)
-        _share_metrics(settings)
+        metrics = _share_metrics(settings)
         # Imported late: what counts across processes has to know before prometheus-client is loaded.
         from relay import supervisor
 
         sockets = _bind_all(settings)
         if settings.server.user:
             supervisor.drop_privileges(settings.server.user)
+        if metrics is not None:
+            _make_empty(metrics)
         code = supervisor.serve(settings, sockets, _announcement(settings))
     raise typer.Exit(code)
 
@@ -75,14 +77,24 @@ def _prepare_var(settings: Settings) -> None:
         ) from error
 
 
-def _share_metrics(settings: Settings) -> None:
-    """Several workers count together through files; they start at zero with the server."""
+def _share_metrics(settings: Settings) -> Path | None:
+    """Several workers count together through files in the folder returned."""
     if settings.server.worker_count == 1:
-        return
+        return None
     folder = settings.server.var / "run" / "metrics"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+    return folder
+
+
+def _make_empty(folder: Path) -> None:
+    """Counts start at zero with the server, in files of the user it runs as. Raises SettingsError."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise SettingsError(
+            f"server.var: cannot make {folder} ({error.strerror}); let {folder.parent} belong to the server's user"
+        ) from error
 
 
 def _bind_all(settings: Settings) -> Sockets:
