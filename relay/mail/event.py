@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class EventKind(StrEnum):
-    """Names are the public contract; docs/events.md defines each, and a test compares the two."""
+    """Names are the public contract; docs/reference/events.md defines each, and a test compares the two."""
 
     QUEUED = "queued"
     REJECTED = "rejected"
