@@ -13,6 +13,7 @@ import pwd
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -245,6 +246,9 @@ class Supervisor:
                 code = _run_worker(
                     self._settings, child.index, self._sockets, lambda: None, lambda: _write_beat(writing)
                 )
+            except BaseException:
+                # Nobody above will print it: os._exit is next.
+                traceback.print_exc()
             finally:
                 sys.stderr.flush()
                 os._exit(code)

@@ -1,7 +1,7 @@
 """A supervisor with stand-in workers, as a process: `supervised.py FOLDER BEHAVIOUR`.
 
 Each worker writes its pid to `FOLDER/<index>.<n>` at its nth start and then behaves: `well` beats until SIGTERM,
-`crash` ends with 7 at once, `hang` beats once and never again, `refuse` ends with 2 as for something to fix.
+`crash` ends with 7 at once, `bug` raises, `hang` beats once and never again, `refuse` ends with 2 as for something to fix.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ def main(folder: Path, behaviour: str) -> int:
         (folder / f"{index}.{number}").write_text(str(os.getpid()))
         if index == 0 and behaviour == "crash":
             return 7
+        if index == 0 and behaviour == "bug":
+            raise RuntimeError("a bug of the worker")
         if index == 0 and behaviour == "refuse":
             return 2
         stopped: list[int] = []

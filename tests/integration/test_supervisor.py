@@ -95,6 +95,17 @@ def test_a_crash_loop_slows_down(tmp_path: Path) -> None:
         assert process.wait(10) == 0
 
 
+def test_a_bug_that_ends_a_worker_leaves_its_traceback(tmp_path: Path) -> None:
+    with supervised(tmp_path, "bug") as process:
+        until(lambda: starts(tmp_path, 0) >= 2)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert "RuntimeError: a bug of the worker" in said
+    assert "worker 0 ended with 1; starting it again" in said
+
+
 def test_a_worker_with_something_to_fix_ends_the_start_with_2(tmp_path: Path) -> None:
     with supervised(tmp_path, "refuse") as process:
         assert process.wait(15) == 2
