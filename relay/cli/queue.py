@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
@@ -21,6 +21,7 @@ from relay.store.spool import SpoolPaths, open_read_only
 app = typer.Typer(no_args_is_help=True, help="Look at what waits, and act on it.")
 
 _LARGEST: Final = 2**63 - 1  # what SQLite counts to
+_AT_A_TIME: Final = 1000
 _Answer = TypeVar("_Answer")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output")]
@@ -106,11 +107,7 @@ def cancel(ctx: typer.Context, message_ids: Ids, json: JsonOption = False) -> No
 def _act(settings: Settings, verb: str, message_ids: list[str], json: bool) -> None:
     done = 0
     with operator_errors():
-        by_spool: dict[int, list[str]] = {}
-        for message_id in message_ids:
-            if _file_of(settings, message_id):
-                by_spool.setdefault(_spool(message_id), []).append(message_id)
-        for spool, ids in by_spool.items():
+        for spool, ids in _by_spool(settings, message_ids):
             status, answer = request(settings, "POST", f"/admin/queue/{verb}", {"ids": ids}, worker=spool)
             if status != 200:
                 fail(f"the server answered {status}: {answer['error']['message']}")
@@ -121,6 +118,17 @@ def _act(settings: Settings, verb: str, message_ids: list[str], json: bool) -> N
         typer.echo(f"{done} recipients", err=True)
     if not done:
         raise typer.Exit(1)
+
+
+def _by_spool(settings: Settings, message_ids: list[str]) -> Iterator[tuple[int, list[str]]]:
+    """Ids by the spool they live in, some at a time; those of a spool that is not there are nobody's."""
+    there = _files(settings)
+    by_spool: dict[int, list[str]] = {}
+    for message_id in message_ids:
+        by_spool.setdefault(_spool(message_id), []).append(message_id)
+    for spool, ids in by_spool.items():
+        if _database(settings, spool) in there:
+            yield from ((spool, ids[start : start + _AT_A_TIME]) for start in range(0, len(ids), _AT_A_TIME))
 
 
 def _files(settings: Settings) -> list[Path]:
@@ -154,7 +162,11 @@ def _spool(message_id: str) -> int:
         ) from None
 
 
+def _database(settings: Settings, spool: int) -> Path:
+    return SpoolPaths(settings.server.var / "spool", spool).database
+
+
 def _file_of(settings: Settings, message_id: str) -> Path | None:
     """The database a message lives in; None where there is no such spool. Raises StoreError."""
-    path = SpoolPaths(settings.server.var / "spool", _spool(message_id)).database
+    path = _database(settings, _spool(message_id))
     return path if path in _files(settings) else None
