@@ -1,7 +1,8 @@
 """A supervisor with stand-in workers, as a process: `supervised.py FOLDER BEHAVIOUR`.
 
-Each worker writes its pid to `FOLDER/<index>.<n>` at its nth start and then behaves: `well` beats until SIGTERM,
-`crash` ends with 7 at once, `bug` raises, `hang` beats once and never again, `refuse` ends with 2 as for something to fix.
+Each worker writes its pid to `FOLDER/<index>.<n>` at its nth start; the first then behaves as told, the second well:
+`well` beats until SIGTERM, `crash` ends with 7 at once, `bug` raises, `hang` beats once and never again, `refuse` ends
+with 2 as for something to fix.
 """
 
 from __future__ import annotations
