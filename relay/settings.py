@@ -133,7 +133,12 @@ class DeliverySettings(_Section):
 
     retry: Name = Field("sendarix", description="Retry profile where a route names none")
     concurrency: int = Field(500, ge=1, description="Deliveries at a time a worker")
-    destination_concurrency: int = Field(20, ge=1, description="Deliveries at a time to one next hop")
+    destination_concurrency: int = Field(20, ge=1, description="Deliveries at a time to one next hop, at most")
+    dead_host_faults: int = Field(
+        10,
+        ge=0,
+        description="Sessions a next hop fails to give in a row before its mail waits without dialling; 0: off",
+    )
     messages_per_connection: int = Field(100, ge=1, description="Then it is closed and a new one opened")
     idle_connection: Seconds = Field(5.0, description="Seconds a connection waits for its next message")
     ipv6: bool = Field(True, description="Connect to AAAA addresses too")

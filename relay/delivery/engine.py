@@ -7,6 +7,7 @@ events to the sink. A bug in a transport is Deferred; while results cannot be wr
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -20,7 +21,7 @@ from relay.delivery.scheduler import Scheduler
 from relay.delivery.verdict import goes_elsewhere
 from relay.mail.errors import StoreError
 from relay.mail.outcome import Deferred, Failed, Fault
-from relay.mail.reply import reply
+from relay.mail.reply import printable, reply
 from relay.ports import (
     AttemptStart,
     Clock,
@@ -65,7 +66,7 @@ class Engine:
         self._recorder.on_deferred = self._deferred
         delivery = settings.delivery
         self._pauses = Pauses(delivery.route_pause, clock, observer)
-        self._hops = NextHops(delivery.destination_concurrency)
+        self._hops = NextHops(delivery, clock, random, observer)
         self._scheduler = Scheduler(delivery.concurrency, self._hops.limit)
         self._crowd = max(delivery.destination_concurrency, settings.spool.window // _CROWD_SHARE)
         self._active: set[tuple[str, int]] = set()
@@ -154,9 +155,14 @@ class Engine:
         """Candidates that rest, with the seconds left."""
         return self._pauses.left()
 
-    def resume(self, candidate: str) -> None:
-        """Try a paused candidate again."""
-        self._pauses.resume(candidate)
+    def open_hops(self) -> dict[str, float]:
+        """Next hops that are not dialled because they gave no session, with the seconds until one delivery probes."""
+        return self._hops.open()
+
+    def resume(self, name: str) -> None:
+        """Try a paused candidate or an open next hop again."""
+        self._pauses.resume(name)
+        self._hops.close(name)
 
     async def stop(self, timeout: float) -> None:
         """Start nothing new, give what runs `timeout` seconds; the rest stays in the spool."""
@@ -205,15 +211,32 @@ class Engine:
 
     async def _try_candidates(self, job: Job, pending: Pending) -> None:
         """Candidates in turn; who is settled leaves `pending`."""
-        paused = self._pauses.left()
-        usable = [name for name in job.route.via if name not in paused]
+        paused, closed = self._pauses.left(), self._not_dialled(job)
+        usable = [name for name in job.route.via if name not in paused and name not in closed]
         waits_for_route = len(usable) < len(job.route.via)
         for position, candidate in enumerate(usable):
             last = position == len(usable) - 1
             await self._attempt(job, candidate, pending, last=last, waits_for_route=waits_for_route)
             if not pending:
                 return
-        await self._recorder.settle(job, dict.fromkeys(pending, Deferred(_PAUSED, Fault.ROUTE)), Tried())
+        waits = {name: seconds for name, seconds in closed.items() if name not in paused}
+        if waits:
+            await self._put_off(job, pending, min(waits, key=waits.__getitem__), min(waits.values()))
+        else:
+            await self._recorder.settle(job, dict.fromkeys(pending, Deferred(_PAUSED, Fault.ROUTE)), Tried())
+
+    def _not_dialled(self, job: Job) -> dict[str, float]:
+        """Candidates whose next hop is open, with the seconds until it may be dialled."""
+        waits = {name: self._hops.wait(next_hop(name, job.destination)) for name in job.route.via}
+        return {name: seconds for name, seconds in waits.items() if seconds}
+
+    async def _put_off(self, job: Job, pending: Pending, candidate: str, seconds: float) -> None:
+        """No candidate may be dialled; `candidate` is the first that may again."""
+        last = self._hops.last_fault(next_hop(candidate, job.destination))
+        at = time.strftime("%H:%M UTC", time.gmtime(self._clock.now() + seconds))
+        answer = reply(450, "4.4.1", printable(f"Next hop is not dialled before {at}; it said last: {last}", 400))
+        outcome = Deferred(answer, Fault.HOST, retry_after=seconds)
+        await self._recorder.settle(job, dict.fromkeys(pending, outcome), Tried(candidate=candidate, put_off=seconds))
 
     async def _attempt(self, job: Job, candidate: str, pending: Pending, *, last: bool, waits_for_route: bool) -> None:
         """One candidate tries all of `pending`; whom the next one may have stays there."""

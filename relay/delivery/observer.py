@@ -1,4 +1,4 @@
-"""Observer: who hears of attempts, notices, paused routes and faults, for metrics and logs."""
+"""Observer: who hears of attempts, notices, paused routes, dead next hops and faults, for metrics and logs."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ class Observer(Protocol):
     def route_paused(self, route: str, seconds: float, answer: Reply) -> None: ...
 
     def route_resumed(self, route: str) -> None: ...
+
+    def next_hop_opened(self, next_hop: str, seconds: float, answer: Reply) -> None: ...
+
+    def next_hop_closed(self, next_hop: str) -> None: ...
 
     def store_failed(self, error: StoreError) -> None: ...
 

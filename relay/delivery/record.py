@@ -39,11 +39,15 @@ _NO_REPORT: Final = DeliveryReport({})
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """The attempt that brought outcomes; the default is none at all (its route rests)."""
+    """The attempt that brought outcomes; the default is none at all (its route rests).
+
+    `put_off`: no attempt either, its next hop is not dialled for that many seconds.
+    """
 
     attempt_id: int = 0
     candidate: str = ""
     report: DeliveryReport = _NO_REPORT
+    put_off: float | None = None
 
     @property
     def tls(self) -> str:
@@ -96,6 +100,7 @@ class Recorder:
                 now=now,
                 route_pause=self._settings.delivery.route_pause,
                 random=dice,
+                put_off=tried.put_off,
             )
             for index, outcome in outcomes.items()
         )

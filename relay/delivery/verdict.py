@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from relay.mail.event import EventKind
 from relay.mail.outcome import Deferred, Delivered, Failed, Fault, InDoubt, Outcome, Sent
 from relay.mail.reply import Reply, printable
 from relay.policy.retry import next_attempt_at
 from relay.ports import QueuedRecipient, Random, RecipientResult
 from relay.settings import RetrySettings
+
+_SPREAD: Final = 0.1  # so that a queue that waits for one next hop does not come back all at once
 
 
 def goes_elsewhere(outcome: Outcome) -> bool:
@@ -26,8 +30,12 @@ def result_of(
     now: float,
     route_pause: float,
     random: Random,
+    put_off: float | None = None,
 ) -> RecipientResult:
-    """What the attempt means for one recipient (design: docs/lifecycle.md)."""
+    """What the attempt means for one recipient (design: docs/lifecycle.md).
+
+    With `put_off` there was no attempt: its next hop is not dialled for that many seconds.
+    """
 
     def result(
         kind: EventKind, *, next_at: float | None = None, remote_id: str = "", counts: bool = True
@@ -50,6 +58,9 @@ def result_of(
             if profile.expire and waited and now + route_pause > received_at + profile.expire:
                 return result(EventKind.EXPIRED, counts=False)
             return result(EventKind.DEFERRED, next_at=now + route_pause, counts=False)
+    if put_off is not None and now + put_off <= received_at + (profile.expire or sum(profile.delays)):
+        # Uses up no attempt. Once it is as old as its profile makes it, one is used each time, so that it ends.
+        return result(EventKind.DEFERRED, next_at=now + put_off * (1 + _SPREAD * random.random()), counts=False)
     attempts = waiting.attempts + 1
     hint = outcome.retry_after if isinstance(outcome, Deferred) else None
     next_at = next_attempt_at(profile, attempts=attempts, received_at=received_at, now=now, random=random, hint=hint)

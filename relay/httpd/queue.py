@@ -49,7 +49,9 @@ class Engine(Protocol):
 
     def paused(self) -> dict[str, float]: ...
 
-    def resume(self, candidate: str) -> None: ...
+    def open_hops(self) -> dict[str, float]: ...
+
+    def resume(self, name: str) -> None: ...
 
 
 def _without_duplicates(ids: list[str]) -> list[str]:
@@ -61,7 +63,7 @@ class MessageIds(BaseModel):
 
 
 class Route(BaseModel):
-    route: Annotated[str, Field(min_length=1, max_length=200)]
+    route: Annotated[str, Field(min_length=1, max_length=300)]
 
 
 def queue_router(
@@ -100,14 +102,17 @@ def queue_router(
 
     @router.post("/route/resume")
     async def resume(wanted: Route) -> dict[str, Any]:
-        """Use a resting route again at once; what was put off because of it is made due by `queue/retry`."""
-        was_paused = wanted.route in engine.paused()
+        """Use a resting route, or a next hop that is not dialled, again at once.
+
+        What was put off because of it is made due by `queue/retry`.
+        """
+        was_paused = wanted.route in engine.paused() or wanted.route in engine.open_hops()
         engine.resume(wanted.route)
         return {"resumed": was_paused}
 
     @router.get("/status")
     async def status() -> dict[str, Any]:
-        """Next hops with jobs in memory, and routes that rest, with the seconds left."""
+        """Next hops with jobs in memory, and routes that rest and next hops not dialled, with the seconds left."""
         queues = [
             {"next_hop": hop, "waiting": waiting, "running": running} for hop, waiting, running in engine.queues()
         ]
@@ -117,6 +122,7 @@ def queue_router(
             "sessions": sessions(),
             "queues": queues,
             "paused": engine.paused(),
+            "open": engine.open_hops(),
         }
 
     return router

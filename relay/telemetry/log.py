@@ -127,6 +127,12 @@ class MailLog:
     def route_resumed(self, route: str) -> None:
         self._log.info("route_resumed", route=route)
 
+    def next_hop_opened(self, next_hop: str, seconds: float, reply: str) -> None:
+        self._log.warning("next_hop_opened", next_hop=next_hop, seconds=round(seconds, 1), reply=reply)
+
+    def next_hop_closed(self, next_hop: str) -> None:
+        self._log.info("next_hop_closed", next_hop=next_hop)
+
     def event(self, event: Event) -> None:
         """A committed event (ports.EventSink); its details become fields."""
         write = self._log.warning if event.kind in _WARNINGS else self._log.info

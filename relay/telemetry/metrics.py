@@ -170,6 +170,9 @@ class Metrics:
         self._paused = self._gauge(
             "relay_route_paused", "1 while a route rests after refused credentials", "livemax", "route"
         )
+        self._hop_open = self._gauge(
+            "relay_next_hop_open", "1 while a next hop that gave no session is not dialled", "livemax", "next_hop"
+        )
         self._failures = self._counter("relay_failures_total", "Bugs and broken parts; each is a log line `failure`")
         for state in _FINAL.values():
             self._finished(state)
@@ -185,6 +188,9 @@ class Metrics:
 
     def route_paused(self, route: str, *, paused: bool) -> None:
         self._paused(route).set(int(paused))
+
+    def next_hop_open(self, next_hop: str, *, is_open: bool) -> None:
+        self._hop_open(next_hop).set(int(is_open))
 
     def failure(self) -> None:
         self._failures().inc()

@@ -112,6 +112,14 @@ class Telemetry:
         self.metrics.route_paused(route, paused=False)
         self.log.route_resumed(route)
 
+    def next_hop_opened(self, next_hop: str, seconds: float, answer: Reply) -> None:
+        self.metrics.next_hop_open(next_hop, is_open=True)
+        self.log.next_hop_opened(next_hop, seconds, str(answer))
+
+    def next_hop_closed(self, next_hop: str) -> None:
+        self.metrics.next_hop_open(next_hop, is_open=False)
+        self.log.next_hop_closed(next_hop)
+
     def event(self, event: Event) -> None:
         """ports.EventSink."""
         self.metrics.event(event)

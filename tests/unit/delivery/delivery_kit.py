@@ -90,6 +90,7 @@ class Heard:
     store_failures: list[StoreError] = field(default_factory=list)
     notices: list[tuple[str, str, str]] = field(default_factory=list)
     pauses: list[tuple[str, str]] = field(default_factory=list)
+    hops: list[tuple[str, str]] = field(default_factory=list)
     attempts: list[str] = field(default_factory=list)
 
     def event(self, event: Event) -> None:
@@ -109,6 +110,12 @@ class Heard:
 
     def route_resumed(self, route: str) -> None:
         self.pauses.append(("resumed", route))
+
+    def next_hop_opened(self, next_hop: str, seconds: float, answer: Reply) -> None:
+        self.hops.append(("opened", next_hop))
+
+    def next_hop_closed(self, next_hop: str) -> None:
+        self.hops.append(("closed", next_hop))
 
     def store_failed(self, error: StoreError) -> None:
         self.store_failures.append(error)

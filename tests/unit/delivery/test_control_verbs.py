@@ -302,3 +302,17 @@ def test_status_shows_next_hops_and_resting_routes_and_resume_ends_the_rest(tmp_
             gate.set()
 
     asyncio.run(scenario())
+
+
+def test_status_shows_next_hops_that_are_not_dialled_and_resume_has_them_dialled(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with lane(tmp_path, delivery={"dead_host_faults": 1}) as one:
+            one.transport.answer = everybody(Deferred(reply(451, "4.4.1", "Connection refused"), Fault.HOST))
+            await one.until(await one.setting.accept(), "deferred")
+            answer = (await one.ask("GET", "/admin/status"))[1]
+            assert list(answer["open"]) == ["direct:d.example"]
+            resume = {"route": "direct:d.example"}
+            assert (await one.ask("POST", "/admin/route/resume", resume))[1] == {"resumed": True}
+            assert (await one.ask("GET", "/admin/status"))[1]["open"] == {}
+
+    asyncio.run(scenario())

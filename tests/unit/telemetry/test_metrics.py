@@ -39,6 +39,7 @@ def _every_metric(metrics: Metrics) -> None:
     metrics.queue(1, {"queued": 2}, 1.5)
     metrics.delivery("direct", 0.5, {"delivered": 1})
     metrics.route_paused("provider:sendpost", paused=True)
+    metrics.next_hop_open("direct:b.example", is_open=True)
 
 
 def test_the_document_lists_every_metric_with_its_type_labels_and_meaning() -> None:

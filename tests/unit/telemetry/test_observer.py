@@ -115,6 +115,10 @@ def test_pauses_notices_events_and_failures_reach_log_and_metrics(seen: _Seen) -
     telemetry.route_paused("provider:sendpost", 300.0, reply(450, "4.7.8", "key refused"))
     assert seen.metric('relay_route_paused{route="provider:sendpost"}') == 1
     telemetry.route_resumed("provider:sendpost")
+    telemetry.next_hop_opened("direct:b.example", 30.0, reply(451, "4.4.1", "Connection refused"))
+    assert seen.metric('relay_next_hop_open{next_hop="direct:b.example"}') == 1
+    telemetry.next_hop_closed("direct:b.example")
+    assert seen.metric('relay_next_hop_open{next_hop="direct:b.example"}') == 0
     telemetry.notice_queued("id-1", "id-2", "a@b.example")
     telemetry.event(Event(0.0, EventKind.BOUNCED, "id-1", "c@d.example", "550 5.1.1 no"))
     telemetry.bug(RuntimeError("broken"))
@@ -122,6 +126,8 @@ def test_pauses_notices_events_and_failures_reach_log_and_metrics(seen: _Seen) -
     assert [line["event"] for line in seen.events()] == [
         "route_paused",
         "route_resumed",
+        "next_hop_opened",
+        "next_hop_closed",
         "notice_sent",
         "bounced",
         "failure",
