@@ -12,20 +12,45 @@ import os
 import traceback
 from typing import Any, Final, Literal
 
-import structlog
-
 from relay.mail.event import Event, EventKind
 from relay.ports import Clock
 from relay.telemetry.output import Output
-from relay.telemetry.render import console_renderer, json_renderer, scrub
+from relay.telemetry.render import Renderer, console_renderer, json_renderer, scrub
 
 Format = Literal["auto", "console", "json"]
 Level = Literal["debug", "info", "warning", "error"]
 
-_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_DEBUG, _INFO, _WARNING, _ERROR = range(4)
+_LEVELS: Final = {"debug": _DEBUG, "info": _INFO, "warning": _WARNING, "error": _ERROR}
 # What an operator may have to look at; everything else is the ordinary course of mail.
 _WARNINGS: Final = frozenset({EventKind.BOUNCED, EventKind.EXPIRED, EventKind.IN_DOUBT})
 _LONGEST_TEXT: Final = 20_000
+
+
+class _Lines:
+    """Facts to lines by level; what is below the least level costs a comparison."""
+
+    __slots__ = ("_least", "_render", "_write")
+
+    def __init__(self, output: Output, render: Renderer, least: int) -> None:
+        self._write = output.write
+        self._render = render
+        self._least = least
+
+    def debug(self, event: str, **fields: Any) -> None:
+        if self._least <= _DEBUG:
+            self._write(self._render("debug", event, fields))
+
+    def info(self, event: str, **fields: Any) -> None:
+        if self._least <= _INFO:
+            self._write(self._render("info", event, fields))
+
+    def warning(self, event: str, **fields: Any) -> None:
+        if self._least <= _WARNING:
+            self._write(self._render("warning", event, fields))
+
+    def error(self, event: str, **fields: Any) -> None:
+        self._write(self._render("error", event, fields))
 
 
 class MailLog:
@@ -34,9 +59,8 @@ class MailLog:
     def __init__(self, clock: Clock, *, format: Format = "auto", level: Level = "info", descriptor: int = 2) -> None:  # noqa: A002 -- the setting is called so
         console = format == "console" or (format == "auto" and os.isatty(descriptor))
         render = (console_renderer if console else json_renderer)(clock)
-        output = Output(descriptor, lambda lost: render(None, "warning", {"event": "log_lost", "lines": lost}))
-        bound: Any = structlog.make_filtering_bound_logger(_LEVELS[level])
-        self._log: Any = bound(output, [render], {})
+        output = Output(descriptor, lambda lost: render("warning", "log_lost", {"lines": lost}))
+        self._log = _Lines(output, render, _LEVELS[level])
         self.debugging = level == "debug"
 
     # --- the process ---------------------------------------------------------------------------------------

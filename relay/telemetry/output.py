@@ -18,7 +18,7 @@ LONGEST_LINE: Final = 4096
 
 
 class Output:
-    """A structlog wrapped logger: its methods take the rendered line."""
+    """One descriptor."""
 
     __slots__ = ("_descriptor", "_lost", "_lost_line", "_poll")
 
@@ -46,6 +46,3 @@ class Output:
 
     def _writable(self) -> bool:
         return bool(self._poll(0))
-
-    # structlog calls the method named like the level.
-    debug = info = warning = error = write

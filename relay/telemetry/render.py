@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
@@ -34,7 +34,8 @@ _PLAIN: Final = re.compile(r"[!#-<>-~]+")
 _BIG: Final = 1 << 63
 _TRUNCATED: Final = "...[cut]"
 
-Renderer = Callable[[Any, str, MutableMapping[str, Any]], bytes]
+Renderer = Callable[[str, str, Mapping[str, Any]], bytes]
+"""Level, event and fields to a line."""
 
 
 def scrub(text: str) -> str:
@@ -53,9 +54,9 @@ def json_renderer(clock: Clock) -> Renderer:
     """Lines such as `{"time":"2026-11-22T03:37:00.123Z","level":"info","event":"queued","id":"..."}`."""
     stamp = _Timestamps(clock)
 
-    def render(_logger: Any, level: str, fields: MutableMapping[str, Any]) -> bytes:
-        event = encode_basestring_ascii(str(fields.pop("event", ""))[:LONGEST_NAME])
-        head = f'{{"time":"{stamp()}","level":"{level}","event":{event}'
+    def render(level: str, event: str, fields: Mapping[str, Any]) -> bytes:
+        name = encode_basestring_ascii(event[:LONGEST_NAME])
+        head = f'{{"time":"{stamp()}","level":"{level}","event":{name}'
         return _fit(head, lambda longest: _json_fields(fields, longest), "}\n")
 
     return render
@@ -65,9 +66,9 @@ def console_renderer(clock: Clock) -> Renderer:
     """Lines such as `03:37:00.123 info    queued id=... from=a@b.example`, in UTC."""
     stamp = _Timestamps(clock)
 
-    def render(_logger: Any, level: str, fields: MutableMapping[str, Any]) -> bytes:
-        event = _console_value(str(fields.pop("event", ""))[:LONGEST_NAME])
-        return _fit(f"{stamp()[11:23]} {level:<7} {event}", lambda longest: _console_fields(fields, longest), "\n")
+    def render(level: str, event: str, fields: Mapping[str, Any]) -> bytes:
+        name = _console_value(event[:LONGEST_NAME])
+        return _fit(f"{stamp()[11:23]} {level:<7} {name}", lambda longest: _console_fields(fields, longest), "\n")
 
     return render
 
@@ -81,7 +82,7 @@ def _fit(head: str, body: Callable[[int], str], tail: str) -> bytes:
     return (head + tail).encode("utf-8", "backslashreplace")
 
 
-def _json_fields(fields: MutableMapping[str, Any], longest: int) -> str:
+def _json_fields(fields: Mapping[str, Any], longest: int) -> str:
     out = ""
     for name, value in fields.items():
         kind = type(value)
@@ -109,7 +110,7 @@ def _json_key(name: str) -> tuple[str, bool]:
     return f",{encode_basestring_ascii(name)}:", is_secret(name)
 
 
-def _console_fields(fields: MutableMapping[str, Any], longest: int) -> str:
+def _console_fields(fields: Mapping[str, Any], longest: int) -> str:
     out = ""
     for name, value in fields.items():
         if value is not None:

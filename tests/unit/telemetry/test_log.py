@@ -95,7 +95,7 @@ _VALUES = st.one_of(
 @given(fields=st.dictionaries(st.text(max_size=80), _VALUES, max_size=12), event=st.text(max_size=200))
 def test_any_fields_make_one_json_line(fields: dict[str, object], event: str) -> None:
     """Whatever names and values come, the JSON line is one line, parses, and fits one write."""
-    line = json_renderer(_Clock())(None, "info", {**fields, "event": event})
+    line = json_renderer(_Clock())("info", event, fields)
 
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
@@ -107,7 +107,7 @@ def test_any_fields_make_one_json_line(fields: dict[str, object], event: str) ->
 @given(fields=st.dictionaries(st.text(max_size=80), _VALUES, max_size=12), event=st.text(max_size=200))
 def test_any_fields_make_one_console_line(fields: dict[str, object], event: str) -> None:
     """The console line is one printable line that fits one write."""
-    line = console_renderer(_Clock())(None, "info", {**fields, "event": event}).decode()
+    line = console_renderer(_Clock())("info", event, fields).decode()
 
     assert line.endswith("\n")
     assert line[:-1].isprintable()
