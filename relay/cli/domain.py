@@ -15,7 +15,9 @@ import typer
 
 from relay.checks.spf import SpfChecker
 from relay.cli.common import fail, load, operator_errors, print_json
+from relay.cli.verdicts import report_verdicts
 from relay.dns.resolver import DnsResolver
+from relay.mail.errors import DnsTemporaryError, OperatorError
 from relay.ports import SystemClock
 from relay.settings import Settings
 from relay.signing.check import DomainChecker, RecordCheck
@@ -23,6 +25,8 @@ from relay.signing.key import SigningKey
 from relay.signing.keys import DEFAULT_SELECTOR, KeyStore
 from relay.signing.names import checked_domain
 from relay.signing.records import DnsRecord, records_for, zone_snippet
+from relay.signing.verify import key_names
+from relay.signing.verify import verify as signatures_of
 
 app = typer.Typer(help="Domains this relay signs for, and their DNS.", no_args_is_help=True)
 
@@ -106,6 +110,39 @@ def check(ctx: typer.Context, domain: DomainArgument, as_json: JsonOption = Fals
         _show_results(results)
     if not good:
         raise typer.Exit(1)
+
+
+@app.command()
+def verify(
+    ctx: typer.Context,
+    file: Annotated[
+        typer.FileBinaryRead, typer.Argument(help="A message as it was received (.eml); - reads standard input")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Whether the DKIM signatures of a received message hold, by dkimpy and the keys in DNS.
+
+    Exit code 1 when one does not, or there is none.
+    """
+    settings = load(ctx)
+    content = file.read().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    with operator_errors():
+        keys = asyncio.run(_keys_in_dns(settings, key_names(content)))
+    report_verdicts(signatures_of(content, keys), as_json)
+
+
+async def _keys_in_dns(settings: Settings, names: Sequence[str]) -> dict[str, str]:
+    """The first TXT record of each name that has one."""
+    resolver = DnsResolver(settings.dns, SystemClock())
+    found = {}
+    for name in names:
+        try:
+            answer = await resolver.query(name, "TXT")
+        except DnsTemporaryError as error:
+            raise OperatorError(f"DNS has no answer for {name} ({error}); try again") from error
+        if answer.records:
+            found[name] = answer.records[0]
+    return found
 
 
 def _store(settings: Settings) -> KeyStore:

@@ -10,9 +10,13 @@ from typing import Annotated, Any, Final
 import typer
 
 from relay.cli.common import fail, load, operator_errors, print_json
+from relay.cli.verdicts import report_verdicts
 from relay.httpd.inbox_entry import entry, full_entry
 from relay.httpd.inbox_watch import InboxWatch
 from relay.ports import InboxMessage
+from relay.signing.keys import KeyStore
+from relay.signing.records import dkim_value
+from relay.signing.verify import verify as signatures_of
 from relay.store.inbox import Inbox
 
 app = typer.Typer(no_args_is_help=True, help="Look at the mail the sandbox took.")
@@ -79,6 +83,22 @@ def raw(ctx: typer.Context, number: Number) -> None:
     if content is None:
         fail(f"no message {number} in the inbox", 1)
     sys.stdout.buffer.write(content)
+
+
+@app.command()
+def verify(ctx: typer.Context, number: Number, json: JsonOption = False) -> None:
+    """Whether the DKIM signatures of a message hold, by dkimpy and this server's own public keys.
+
+    Exit code 1 when one does not, or there is none.
+    """
+    settings = load(ctx)
+    with operator_errors():
+        content = Inbox(settings.server.var).raw(number)
+        store = KeyStore(settings.server.var / "keys")
+    if content is None:
+        fail(f"no message {number} in the inbox", 1)
+    own = {key.dns_name: dkim_value(key) for domain in store.domains() for key in store.keys(domain)}
+    report_verdicts(signatures_of(content, own), json)
 
 
 @app.command()

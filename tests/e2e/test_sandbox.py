@@ -36,6 +36,8 @@ def test_a_message_sent_arrives_signed_with_its_bytes_unchanged(running: Server,
 
     assert dkim.verify(raw, dnsfunc=txt)
     assert not dkim.verify(raw.replace(b"\r\nHello", b"\r\nHallo"), dnsfunc=txt)
+    verified = relay("--config", running.config, "inbox", "verify", str(entry["id"]))
+    assert verified.stdout.count("  holds\n") == 2
 
 
 def test_bcc_recipients_get_the_message_and_are_named_nowhere(running: Server) -> None:

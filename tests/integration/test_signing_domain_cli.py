@@ -19,6 +19,9 @@ import typer
 from typer.testing import CliRunner
 
 from relay.cli import domain
+from relay.ports import SystemClock
+from relay.signing.dkim import DkimSigner
+from relay.signing.keys import KeyStore
 
 HOST = "relay.example.net"
 OWN_ZONE = f"{HOST}. IN A 192.0.2.1\n"
@@ -187,6 +190,28 @@ def test_mistakes_are_one_line(relay, arguments: tuple[str, ...]) -> None:
     assert result.stderr.startswith("relay: ")
     assert result.stderr.count("\n") == 1
     assert not (relay.var / "keys").exists()
+
+
+def test_a_received_message_is_verified_by_the_keys_in_dns(relay, server: NameServer, tmp_path: Path) -> None:
+    """Lone LFs, as a mail program may save them, are no reason to doubt a signature."""
+    server.zone = OWN_ZONE + relay.run("add", "example.com", "--zone").stdout
+    message = b"From: a@example.com\r\nSubject: Hello\r\n\r\nHi\r\n"
+    signature = DkimSigner(KeyStore(relay.var / "keys"), SystemClock()).sign(message, "example.com")
+    saved = tmp_path / "message.eml"
+    saved.write_bytes((signature + message).replace(b"\r\n", b"\n"))
+
+    verified = relay.run("verify", str(saved))
+    assert verified.exit_code == 0, verified.output
+    assert verified.stdout == (
+        "d=example.com s=relay1 a=rsa-sha256  holds\nd=example.com s=relay1e a=ed25519-sha256  holds\n"
+    )
+    saved.write_bytes((signature + message).replace(b"Hi", b"Ho"))
+    assert json.loads(relay.run("verify", str(saved), "--json").stdout)["ok"] is False
+    saved.write_bytes(message)
+    assert (relay.run("verify", str(saved)).exit_code, relay.run("verify", str(saved)).stdout) == (1, "not signed\n")
+    saved.write_bytes(signature + message)
+    server.broken = True
+    assert relay.run("verify", str(saved)).exit_code == 2
 
 
 def test_a_relay_without_a_name_is_told(relay) -> None:
