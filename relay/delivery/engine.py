@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from relay.delivery.attempts import INTERNAL, Attempts
-from relay.delivery.job import InFlight, Job, next_hop, plan
+from relay.delivery.job import InFlight, Job, Place, next_hop, plan
 from relay.delivery.next_hops import NextHops, Visit
 from relay.delivery.observer import Observer
 from relay.delivery.pauses import Pauses
@@ -37,7 +37,7 @@ from relay.settings import Settings
 
 _PAUSED: Final = reply(451, "4.7.0", "Route is paused: its credentials were refused; see the log")
 _SECONDS_BETWEEN_TRIES: Final = 1.0
-_CROWD_SHARE: Final = 10  # one next hop may hold a tenth of the window
+_CROWD_SHARE: Final = 10  # one account's mail for one next hop may hold a tenth of the window
 
 Pending = dict[int, QueuedRecipient]
 
@@ -76,7 +76,7 @@ class Engine:
         self._stopping = False
         self.on_room: Callable[[], None] = lambda: None
         self.on_left_out: Callable[[float], None] = lambda next_at: None
-        self.on_crowded: Callable[[str, float], None] = lambda queue, next_at: None
+        self.on_crowded: Callable[[Place, float], None] = lambda place, next_at: None
         self.on_deferred: Callable[[float], None] = lambda next_at: None
 
     # --- what others call ----------------------------------------------------------------------------------
@@ -91,9 +91,9 @@ class Engine:
         """Room for so many that a look into the spool is worth it."""
         return self.room * 4 >= self._settings.spool.window
 
-    def has_place(self, queue: str) -> bool:
-        """Whether a next hop that was crowded has come down so far that a look into the spool is worth it."""
-        return self._scheduler.waiting(queue) * 2 <= self._crowd
+    def has_place(self, place: Place) -> bool:
+        """Whether a place that was crowded has come down so far that a look into the spool is worth it."""
+        return self._scheduler.waiting(place) * 2 <= self._crowd
 
     @property
     def healthy(self) -> bool:
@@ -108,8 +108,8 @@ class Engine:
     def submit(self, message: QueuedMessage) -> bool:
         """Schedule what is not scheduled yet; False when there is no room and the spool has to bring it later.
 
-        What finds its next hop crowded stays in the spool too, and `on_crowded` hears of it: one destination that
-        takes its time must not fill the memory all of them share.
+        What finds its place crowded stays in the spool too, and `on_crowded` hears of it: one destination that takes
+        its time, or one account's bulk, must not fill the memory all of them share.
         """
         if self._stopping or not self.room:
             return False
@@ -121,8 +121,9 @@ class Engine:
             content = None
         in_flight = InFlight(message, content)
         for job in plan(in_flight, due, self._settings.route):
-            if self._scheduler.waiting(job.queue) >= self._crowd:
-                self.on_crowded(job.queue, job.next_at)
+            place = job.place
+            if self._scheduler.waiting(place) >= self._crowd:
+                self.on_crowded(place, job.next_at)
                 continue
             in_flight.jobs += 1
             self._active.update((message.id, waiting.index) for waiting in job.recipients)

@@ -2,7 +2,7 @@
 
 A cursor walks along the due times, so that a queue of millions costs one indexed question a look. It stays a little
 behind the clock, for a row may be committed after the time it carries; what is scheduled already is passed over.
-What the engine had no room for is fetched when there is some; a crowded next hop has a cursor of its own.
+What the engine had no room for is fetched when there is some; a crowded place has a cursor of its own.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from relay.delivery.engine import Engine
+from relay.delivery.job import Place
 from relay.mail.errors import StoreError
 from relay.ports import Clock, QueuedMessage, Spool
 
@@ -37,7 +38,7 @@ class Feeder:
         self._wake = asyncio.Event()
         self._wake_at = 0.0
         self._left_out = math.inf
-        self._crowded: dict[str, float] = {}
+        self._crowded: dict[Place, float] = {}
         engine.on_room = self._room
         engine.on_deferred = self.due_at
         engine.on_left_out = self.left_out
@@ -53,9 +54,9 @@ class Feeder:
         """The engine had no room for something due at `next_at`: come back for it when there is some."""
         self._left_out = min(self._left_out, next_at)
 
-    def crowded(self, queue: str, next_at: float) -> None:
-        """A next hop has more than its share in memory: come back for it when it has less."""
-        self._crowded[queue] = min(self._crowded.get(queue, math.inf), next_at)
+    def crowded(self, place: Place, next_at: float) -> None:
+        """A place has more than its share in memory: come back for it when it has less."""
+        self._crowded[place] = min(self._crowded.get(place, math.inf), next_at)
 
     def look(self) -> None:
         """Look from the beginning: the operator changed due times."""
@@ -100,16 +101,16 @@ class Feeder:
             self._left_out = self._cursor
             return
         self._left_out = math.inf
-        for queue in tuple(filter(self._engine.has_place, self._crowded)):
-            await self._refill(queue, now)
+        for place in tuple(filter(self._engine.has_place, self._crowded)):
+            await self._refill(place, now)
         await self._advance(now)
 
-    async def _refill(self, queue: str, now: float) -> None:
-        """Bring what waits for one next hop, until it is crowded again."""
-        cursor = self._crowded.pop(queue) - _TICK
+    async def _refill(self, place: Place, now: float) -> None:
+        """Bring what waits for one place, until it is crowded again."""
+        cursor = self._crowded.pop(place) - _TICK
         complete = False
         try:
-            while not complete and queue not in self._crowded:
+            while not complete and place not in self._crowded:
                 messages = await self._spool.due(cursor, now, _LARGEST_READ)
                 if not self._submit(messages):
                     return
@@ -117,7 +118,7 @@ class Feeder:
                 cursor = _last(messages, cursor)
         finally:
             if not complete:
-                self.crowded(queue, cursor + _TICK)
+                self.crowded(place, cursor + _TICK)
 
     async def _advance(self, now: float) -> None:
         """The next stretch of due times."""

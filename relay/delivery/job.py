@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from relay.policy.routing import RouteFacts, choose_route
 from relay.ports import QueuedMessage, QueuedRecipient
@@ -20,6 +21,14 @@ class InFlight:
     content: bytes | None
     signature: bytes | None = None
     jobs: int = 0
+
+
+class Place(NamedTuple):
+    """A next hop, an account, and whether the mail is tried again."""
+
+    queue: str
+    account: str
+    again: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,17 @@ class Job:
     def next_at(self) -> float:
         """When the first of its recipients became due."""
         return min(waiting.next_at for waiting in self.recipients)
+
+    @property
+    def again(self) -> bool:
+        """Whether a recipient was put off before; else it is new."""
+        received_at = self.message.received_at
+        return any(waiting.attempts or waiting.next_at > received_at for waiting in self.recipients)
+
+    @property
+    def place(self) -> Place:
+        """Where in memory it waits; what shares a place must not take that of others."""
+        return Place(self.queue, self.message.account, self.again)
 
     @property
     def queue(self) -> str:

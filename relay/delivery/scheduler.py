@@ -6,10 +6,11 @@ A slow or huge destination holds its own queue only: it never delays another.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
-from relay.delivery.job import Job
+from relay.delivery.job import Job, Place
+from relay.delivery.line import Line
 
 
 class Scheduler:
@@ -19,14 +20,14 @@ class Scheduler:
         """`limit` gives 1 at least; it is asked anew when a job of that next hop comes, starts or ends."""
         self._concurrency = concurrency
         self._limit = limit
-        self._waiting: dict[str, deque[Job]] = {}
+        self._waiting: dict[str, Line] = {}
         self._active: dict[str, int] = {}
         self._running = 0
         # Queues that have a job and room for it, in turn.
         self._ready: OrderedDict[str, None] = OrderedDict()
 
     def add(self, job: Job) -> None:
-        self._waiting.setdefault(job.queue, deque()).append(job)
+        self._waiting.setdefault(job.queue, Line()).add(job)
         self._refresh(job.queue)
 
     def pop(self) -> Job | None:
@@ -34,7 +35,7 @@ class Scheduler:
         if self._running >= self._concurrency or not self._ready:
             return None
         queue, _ = self._ready.popitem(last=False)
-        job = self._waiting[queue].popleft()
+        job = self._waiting[queue].pop()
         self._running += 1
         self._active[queue] = self._active.get(queue, 0) + 1
         self._refresh(queue)
@@ -53,17 +54,14 @@ class Scheduler:
         """Take waiting jobs out; those that run are not touched."""
         removed = []
         for queue in tuple(self._waiting):
-            jobs = self._waiting[queue]
-            gone = [job for job in jobs if unwanted(job)]
-            if gone:
-                removed += gone
-                self._waiting[queue] = deque(job for job in jobs if not unwanted(job))
-                self._refresh(queue)
+            removed += self._waiting[queue].remove(unwanted)
+            self._refresh(queue)
         return removed
 
-    def waiting(self, queue: str) -> int:
-        """Jobs that wait for a next hop."""
-        return len(self._waiting.get(queue, ()))
+    def waiting(self, place: Place) -> int:
+        """Jobs that wait for a next hop, of one account, new or again."""
+        line = self._waiting.get(place.queue)
+        return line.waiting(place.account, again=place.again) if line else 0
 
     @property
     def running(self) -> int:

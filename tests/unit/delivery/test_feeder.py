@@ -8,6 +8,7 @@ import pytest
 from delivery_kit import START, YES, FakeTransport, Setting, addresses, route, run, settings, until
 
 from relay.delivery import feeder as feeder_module
+from relay.delivery.job import InFlight, plan
 from relay.mail.errors import StoreError
 from relay.mail.outcome import Deferred
 from relay.mail.reply import reply
@@ -149,6 +150,38 @@ def test_a_destination_that_hangs_does_not_hide_the_retries_of_others_in_the_spo
             await until(lambda: delivered(one) == set(quick))
             gate.set()
             await until(lambda: delivered(one) == {*slow, *quick})
+
+    run(scene())
+
+
+def test_the_bulk_of_one_account_does_not_keep_another_ones_message_out_of_memory(tmp_path):
+    async def scene():
+        given = {"spool": {"window": 40}, "delivery": {"destination_concurrency": 1}}
+        async with setting(tmp_path, **given) as one:
+            direct = one.transports["direct"]
+            one.feed()
+            gate = asyncio.Event()
+            direct.answer = everybody_but("slow.example", gate)
+            for _ in range(60):
+                await one.accept("x@slow.example", account="bulk")
+            small = await one.accept("x@slow.example", account="shop")
+            await until(lambda: len(direct.requests) == 1)
+            gate.set()
+            await until(lambda: len(delivered(one)) == 61)
+            assert [request.message_id for request in direct.requests].index(small) == 2
+
+    run(scene())
+
+
+def test_what_is_read_from_the_spool_before_its_first_attempt_is_new_mail(tmp_path):
+    async def scene():
+        async with setting(tmp_path, delivery={"destination_concurrency": 1}) as one:
+            one.clock.time = START + 0.123456789
+            await one.accept(submit=False)
+            one.clock.time += 10
+            [message] = await one.spool.due(0.0, one.clock.time, 10)
+            [job] = plan(InFlight(message, None), message.due, ())
+            assert not job.again
 
     run(scene())
 

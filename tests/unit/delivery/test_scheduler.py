@@ -18,7 +18,7 @@ PROVIDER = RouteSettings(name="provider", via=("provider:one",))
 def message(*addresses: str, sender: str | None = "a@b.example", tags: tuple[str, ...] = ()) -> QueuedMessage:
     recipients = tuple(map(Recipient, addresses))
     due = tuple(QueuedRecipient(n, one, 0, 100.0 - n) for n, one in enumerate(recipients))
-    return QueuedMessage("0" * 16, "acme", "app", Envelope(sender, recipients), 10, 1.0, tags, due)
+    return QueuedMessage("0" * 16, "acme", "app", Envelope(sender, recipients), 10, 100.0, tags, due)
 
 
 def job(destination: str, route: RouteSettings = DIRECT) -> Job:
@@ -102,7 +102,7 @@ def test_what_is_removed_does_not_run_and_what_runs_is_not_removed():
         scheduler.add(one)
     running = scheduler.pop()
     assert scheduler.remove(lambda one: True) == jobs[1:]
-    assert scheduler.waiting("direct:a.example") == 0
+    assert scheduler.waiting(jobs[1].place) == 0
     assert list(scheduler.queues()) == [("direct:a.example", 0, 1)]
     scheduler.release(running)
     assert scheduler.pop() is None
