@@ -48,11 +48,8 @@ from relay.store.registry import REGISTRY_FILE, Registry
 from relay.telemetry.log import MailLog, route_library_logs
 from relay.telemetry.metrics import CONTENT_TYPE, Metrics
 from relay.telemetry.observer import Telemetry
+from relay.transports.build import build_transports
 from relay.transports.capture import CaptureTransport
-from relay.transports.http import ProviderTransport
-from relay.transports.mx import MxTransport
-from relay.transports.providers import build_provider
-from relay.transports.smarthost import SmarthostTransport
 
 _HOUSEKEEPING_SECONDS: Final = 1.0
 _QUEUE_GAUGE_SECONDS: Final = 5.0
@@ -152,21 +149,13 @@ class Worker:
                 yield int(path.stem)
 
     async def _build_transports(self) -> dict[str, Transport]:
-        settings, hostname = self._settings, self._settings.hostname
+        settings = self._settings
         delivery = settings.delivery
         if settings.sandbox.enabled:
             delivery = delivery.model_copy(update={"mx_override": await self._start_sandbox_mx()})
         mx = MxResolver(self._resolver, system_random(), ipv6=delivery.ipv6)
-        transports: dict[str, Transport] = {
-            "direct": MxTransport(delivery, mx, hostname, self._clock),
-            "capture": CaptureTransport(settings.server.var / "capture"),
-        }
-        for name, smarthost in settings.smarthost.items():
-            transports[f"smarthost:{name}"] = SmarthostTransport(name, smarthost, delivery, hostname)
-        for name, provider in settings.provider.items():
-            adapter = build_provider(name, provider)
-            transports[f"provider:{name}"] = ProviderTransport(name, provider, adapter, self._clock, self._resolver)
-        return transports
+        transports = build_transports(settings, delivery, mx, self._clock, self._resolver)
+        return {**transports, "capture": CaptureTransport(settings.server.var / "capture")}
 
     async def _start_sandbox_mx(self) -> str:
         """Start the MX of all domains; returns its host:port."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from relay.cli.common import config_path, load, operator_errors, print_json
+from relay.dns.mx import MxResolver
+from relay.dns.resolver import DnsResolver
 from relay.httpd.control_socket import control_path
-from relay.mail.errors import SettingsError
+from relay.policy.routing import RouteFacts, choose_route
+from relay.ports import SystemClock, system_random
 from relay.settings import Settings
 from relay.signing.keys import KeyStore
 from relay.smtpd.listener import server_tls_context
+from relay.transports.build import build_transports
 
 app = typer.Typer()
 
@@ -53,27 +56,24 @@ def _warnings(settings: Settings) -> list[str]:
         warnings.append(
             "[inbound] domains is empty: listeners with role = 'mx' take mail of authenticated clients only"
         )
-    return warnings
+    return warnings if settings.sandbox.enabled else warnings + _inbound_warnings(settings)
 
 
 def _check_files(settings: Settings) -> None:
+    """Build what the server would build, as far as that needs no connection."""
     control_path(settings.server.var / "run", settings.server.worker_count - 1)
     if any(listener.tls != "none" for listener in settings.listener):
         server_tls_context(settings)
-    files: dict[str, Path | None] = {}
-    for name, smarthost in settings.smarthost.items():
-        files[f"smarthost.{name}.ca_file"] = smarthost.ca_file
-        files[f"smarthost.{name}.password_file"] = smarthost.password_file
-    for name, provider in settings.provider.items():
-        files[f"provider.{name}.ca_file"] = provider.ca_file
-        files[f"provider.{name}.api_key_file"] = provider.api_key_file
-    for key, path in files.items():
-        if path is not None:
-            _readable(key, path)
+    clock = SystemClock()
+    resolver = DnsResolver(settings.dns, clock)
+    build_transports(settings, settings.delivery, MxResolver(resolver, system_random()), clock, resolver)
 
 
-def _readable(key: str, path: Path) -> None:
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        raise SettingsError(f"{key}: cannot read {path} ({error.strerror}); check the path and its owner") from error
+def _inbound_warnings(settings: Settings) -> list[str]:
+    """A domain whose mail we take and whose MX we are comes back to us, unless a route says where it goes."""
+    return [
+        f"mail for {domain} that port 25 takes goes to its MX in DNS; where that is this server it loops:"
+        f" give it a [[route]] with match.recipient_domain = [{domain!r}]"
+        for domain in settings.inbound.domains
+        if choose_route(settings.route, RouteFacts("", "", domain.lower())).via[0] == "direct"
+    ]

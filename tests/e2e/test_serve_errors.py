@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+import pytest
 from sandbox_server import Server, relay
 
 
@@ -62,9 +63,28 @@ def test_a_second_server_over_the_same_folder_is_refused(running: Server) -> Non
     assert "another server uses this spool" in said(done)
 
 
-def test_check_config_names_a_missing_secret_file(server: Server) -> None:
+@pytest.mark.parametrize(
+    ("tables", "named"),
+    [
+        ('[provider.bridge]\nkind = "sendpost"\napi_key_file = "/nowhere/key"\n', "/nowhere/key"),
+        ('[provider.bridge]\nkind = "sendpots"\napi_key_file = "/dev/null"\n', "did you mean 'sendpost'?"),
+        ('[smarthost.isp]\nhost = "h.example"\nusername = "u"\n', "[smarthost.isp]: username without password_file"),
+        ('[smarthost.isp]\nhost = "h.example"\nca_file = "/nowhere/ca.pem"\n', "/nowhere/ca.pem"),
+    ],
+)
+def test_check_config_finds_what_serve_would_not_start_with(server: Server, tables: str, named: str) -> None:
     with server.config.open("a") as file:
-        file.write('\n[provider.bridge]\nkind = "sendpost"\napi_key_file = "/nowhere/key"\n')
+        file.write(f"\n{tables}")
     done = relay("--config", server.config, "check-config")
     assert done.returncode == 2
-    assert "provider.bridge.api_key_file: cannot read /nowhere/key" in said(done)
+    assert named in said(done)
+
+
+def test_check_config_warns_of_inbound_mail_that_would_come_back(server: Server) -> None:
+    server.configure("[sandbox]\nenabled = true", "[sandbox]\nenabled = false")
+    done = relay("--config", server.config, "check-config")
+    assert done.returncode == 0
+    assert "mail for sandbox.example that port 25 takes goes to its MX in DNS" in done.stderr
+    with server.config.open("a") as file:
+        file.write('\n[[route]]\nname = "in"\nmatch.recipient_domain = ["sandbox.example"]\nvia = ["capture"]\n')
+    assert "that port 25 takes" not in relay("--config", server.config, "check-config").stderr
