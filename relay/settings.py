@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import socket
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from relay.mail.errors import SettingsError
 
@@ -21,6 +22,15 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+
+
+def _rate(text: str) -> str:
+    if not re.fullmatch(r"[1-9][0-9]{0,8}/(second|minute|hour)", text):
+        raise ValueError("write it as 10/second, 300/minute or 5000/hour")
+    return text
+
+
+Rate = Annotated[str, AfterValidator(_rate)]
 
 
 class _Section(BaseModel):
@@ -182,6 +192,32 @@ class RouteSettings(_Section):
     retry: Name | None = Field(None, description="Retry profile; empty: delivery.retry")
 
 
+class RateMatchSettings(_Section):
+    """All conditions given must hold; `*.example.com` matches subdomains. None: all mail."""
+
+    account: tuple[str, ...] = Field((), description="Accounts of the credential or key")
+    candidate: tuple[str, ...] = Field(
+        (), description="Ways out, as in via; counts for mail whose route names it first"
+    )
+    recipient_domain: tuple[str, ...] = Field((), description="Domains of the recipient")
+
+
+class RateLimitSettings(_Section):
+    """So many messages a time for all mail that matches; what is beyond waits its turn and uses up no attempt."""
+
+    name: Name = Field(description="Name, for you")
+    match: RateMatchSettings = RateMatchSettings()
+    rate: Rate = Field(description="Messages a second, minute or hour, such as 10/second; workers share it equally")
+    burst: int = Field(
+        1, ge=1, description="Messages that may go at once after a silence, shared too; 1 a worker at least"
+    )
+
+    @property
+    def per_second(self) -> float:
+        count, _, unit = self.rate.partition("/")
+        return int(count) / {"second": 1, "minute": 60, "hour": 3600}[unit]
+
+
 class SmarthostSettings(_Section):
     """A relay that takes our mail over SMTP."""
 
@@ -245,6 +281,7 @@ class Settings(_Section):
     sandbox: SandboxSettings = SandboxSettings()
     listener: tuple[ListenerSettings, ...] = ()
     route: tuple[RouteSettings, ...] = ()
+    limit: tuple[RateLimitSettings, ...] = ()
     retry: dict[Name, RetrySettings] = {}
     smarthost: dict[Name, SmarthostSettings] = {}
     provider: dict[Name, ProviderSettings] = {}
@@ -253,22 +290,26 @@ class Settings(_Section):
     def _references_exist(self) -> Self:
         _unique("listeners", [listener.name for listener in self.listener])
         _unique("routes", [route.name for route in self.route])
+        _unique("limits", [limit.name for limit in self.limit])
+        for limit in self.limit:
+            for candidate in limit.match.candidate:
+                self._check_candidate(f"limit {limit.name!r}", candidate)
         for route in self.route:
             for candidate in route.via:
-                self._check_candidate(route.name, candidate)
+                self._check_candidate(f"route {route.name!r}", candidate)
             if route.retry:
                 self.retry_profile(route.retry)
         self.retry_profile(self.delivery.retry)
         return self
 
-    def _check_candidate(self, route: str, candidate: str) -> None:
+    def _check_candidate(self, user: str, candidate: str) -> None:
         kind, _, name = candidate.partition(":")
         known: dict[str, Any] = {"smarthost": self.smarthost, "provider": self.provider}
         if candidate in ("direct", "capture") or name in known.get(kind, ()):
             return
         if kind in known:
-            raise ValueError(f"route {route!r} uses {candidate!r}, but there is no [{kind}.{name}]; add it")
-        raise ValueError(f"route {route!r} uses {candidate!r}; use direct, capture, smarthost:NAME or provider:NAME")
+            raise ValueError(f"{user} uses {candidate!r}, but there is no [{kind}.{name}]; add it")
+        raise ValueError(f"{user} uses {candidate!r}; use direct, capture, smarthost:NAME or provider:NAME")
 
     def retry_profile(self, name: str) -> RetrySettings:
         """The profile called `name`, own ones first. Raises ValueError with the known names."""

@@ -7,6 +7,7 @@ events to the sink. A bug in a transport is Deferred; while results cannot be wr
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -22,6 +23,7 @@ from relay.delivery.verdict import goes_elsewhere
 from relay.mail.errors import StoreError
 from relay.mail.outcome import Deferred, Failed, Fault
 from relay.mail.reply import printable, reply
+from relay.policy.rate_limits import RateLimits
 from relay.ports import (
     AttemptStart,
     Clock,
@@ -37,6 +39,7 @@ from relay.settings import Settings
 
 _PAUSED: Final = reply(451, "4.7.0", "Route is paused: its credentials were refused; see the log")
 _SECONDS_BETWEEN_TRIES: Final = 1.0
+_SHORTEST_SLEEP: Final = 0.01
 _CROWD_SHARE: Final = 10  # one account's mail for one next hop may hold a tenth of the window
 
 Pending = dict[int, QueuedRecipient]
@@ -68,6 +71,8 @@ class Engine:
         self._pauses = Pauses(delivery.route_pause, clock, observer)
         self._hops = NextHops(delivery, clock, random, observer)
         self._scheduler = Scheduler(delivery.concurrency, self._hops.limit)
+        self._limits = RateLimits(settings.limit, settings.server.worker_count, clock)
+        self._alarm: asyncio.TimerHandle | None = None
         self._crowd = max(delivery.destination_concurrency, settings.spool.window // _CROWD_SHARE)
         self._active: set[tuple[str, int]] = set()
         self._messages = 0
@@ -120,7 +125,7 @@ class Engine:
         if content is not None and self._bytes + len(content) > self._settings.spool.memory:
             content = None
         in_flight = InFlight(message, content)
-        for job in plan(in_flight, due, self._settings.route):
+        for job in plan(in_flight, due, self._settings.route, self._limits.of):
             place = job.place
             if self._scheduler.waiting(place) >= self._crowd:
                 self.on_crowded(place, job.next_at)
@@ -140,6 +145,24 @@ class Engine:
             task = asyncio.get_running_loop().create_task(self._run(job))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        """Come back when a rate limit has a token for what it holds back."""
+        seconds = max(self._scheduler.seconds, _SHORTEST_SLEEP)
+        if self._stopping or seconds == math.inf:
+            return
+        loop = asyncio.get_running_loop()
+        if self._alarm is not None:
+            if self._alarm.when() <= loop.time() + seconds:
+                return
+            self._alarm.cancel()
+        self._alarm = loop.call_later(seconds, self._wake)
+
+    def _wake(self) -> None:
+        self._alarm = None
+        self._scheduler.wake()
+        self.pump()
 
     def forget(self, message_ids: frozenset[str]) -> None:
         """Take waiting jobs of these messages off the schedule; what the spool still holds of them comes again."""
@@ -168,6 +191,8 @@ class Engine:
     async def stop(self, timeout: float) -> None:
         """Start nothing new, give what runs `timeout` seconds; the rest stays in the spool."""
         self._stopping = True
+        if self._alarm is not None:
+            self._alarm.cancel()
         if self._tasks:
             _, running = await asyncio.wait(self._tasks, timeout=timeout)
             for task in running:

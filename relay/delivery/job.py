@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from relay.policy.bucket import Bucket
 from relay.policy.routing import RouteFacts, choose_route
 from relay.ports import QueuedMessage, QueuedRecipient
 from relay.settings import RouteSettings
+
+Limits = Callable[[str, str, str], tuple[Bucket, ...]]
+"""Buckets by account, first candidate and recipient domain."""
 
 RECIPIENTS_PER_JOB = 100  # RFC 5321 §4.5.3.1.8: every server takes at least that many
 
@@ -24,21 +28,26 @@ class InFlight:
 
 
 class Place(NamedTuple):
-    """A next hop, an account, and whether the mail is tried again."""
+    """A next hop, an account, whether the mail is tried again, and the rate limits it is under."""
 
     queue: str
     account: str
     again: bool
+    limits: tuple[Bucket, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """`route` names the ways out in order; `destination` is the recipient domain (`direct` needs it)."""
+    """`route` names the ways out in order; `destination` is the recipient domain (`direct` needs it).
+
+    It takes a token from each of `limits` when it starts.
+    """
 
     in_flight: InFlight
     recipients: tuple[QueuedRecipient, ...]
     route: RouteSettings
     destination: str
+    limits: tuple[Bucket, ...] = ()
 
     @property
     def message(self) -> QueuedMessage:
@@ -58,7 +67,7 @@ class Job:
     @property
     def place(self) -> Place:
         """Where in memory it waits; what shares a place must not take that of others."""
-        return Place(self.queue, self.message.account, self.again)
+        return Place(self.queue, self.message.account, self.again, self.limits)
 
     @property
     def queue(self) -> str:
@@ -71,27 +80,41 @@ def next_hop(candidate: str, destination: str) -> str:
     return f"direct:{destination}" if candidate == "direct" else candidate
 
 
+def _no_limits(account: str, candidate: str, domain: str) -> tuple[Bucket, ...]:
+    return ()
+
+
 @dataclass(slots=True)
 class _Group:
     route: RouteSettings
     destination: str
+    limits: tuple[Bucket, ...]
     recipients: list[QueuedRecipient] = field(default_factory=list)
 
 
-def plan(in_flight: InFlight, due: Sequence[QueuedRecipient], routes: Sequence[RouteSettings]) -> list[Job]:
-    """Route each recipient, then put together what may travel together."""
+def plan(
+    in_flight: InFlight, due: Sequence[QueuedRecipient], routes: Sequence[RouteSettings], limits: Limits = _no_limits
+) -> list[Job]:
+    """Route each recipient, then put together what may travel together and is under the same rate limits."""
     message = in_flight.message
     sender_domain = message.envelope.sender_domain
-    groups: dict[tuple[int, str], _Group] = {}
+    groups: dict[tuple[int, str, tuple[Bucket, ...]], _Group] = {}
     for waiting in due:
         domain = waiting.recipient.domain
         route = choose_route(routes, RouteFacts(message.account, sender_domain, domain, message.tags))
         # Only an MX delivery depends on the domain; a relay or provider takes all domains at once.
         destination = domain if "direct" in route.via else ""
-        group = groups.setdefault((id(route), destination), _Group(route, destination))
+        buckets = limits(message.account, route.via[0], domain)
+        group = groups.setdefault((id(route), destination, buckets), _Group(route, destination, buckets))
         group.recipients.append(waiting)
     return [
-        Job(in_flight, tuple(group.recipients[start : start + RECIPIENTS_PER_JOB]), group.route, group.destination)
+        Job(
+            in_flight,
+            tuple(group.recipients[start : start + RECIPIENTS_PER_JOB]),
+            group.route,
+            group.destination,
+            group.limits,
+        )
         for group in groups.values()
         for start in range(0, len(group.recipients), RECIPIENTS_PER_JOB)
     ]

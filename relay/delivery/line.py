@@ -1,17 +1,18 @@
-"""Line: the jobs that wait for one next hop, and which of them goes next. No I/O, no clock.
+"""Line: the jobs that wait for one next hop, and which of them goes next. No I/O.
 
 New mail goes before what is tried again, but one start in ten is for the latter where both wait, so that a stream of
 new mail does not keep it back for ever. Among each, accounts take turns: a single message of one does not wait behind
-the bulk of another.
+the bulk of another. What a rate limit holds back lets others by.
 """
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Final
 
-from relay.delivery.job import Job
+from relay.delivery.job import Job, Place
 
 _ONE_IN: Final = 10
 
@@ -32,61 +33,79 @@ class Line:
     def add(self, job: Job) -> None:
         self._turns(again=job.again).add(job)
 
-    def pop(self) -> Job:
-        """The next job; there has to be one."""
-        self._starts += 1
+    def pop(self) -> Job | float:
+        """The next job, or the seconds until a rate limit lets one go; there has to be one."""
         turn = [self._new, self._again]
-        if self._starts % _ONE_IN == 0:
+        if self._starts % _ONE_IN == _ONE_IN - 1:
             turn.reverse()
-        return next(turns for turns in turn if turns.jobs).pop()
+        seconds = math.inf
+        for turns in turn:
+            found = turns.pop()
+            if isinstance(found, Job):
+                self._starts += 1
+                return found
+            seconds = min(seconds, found)
+        return seconds
 
     def remove(self, unwanted: Callable[[Job], bool]) -> list[Job]:
         """Take jobs out."""
         return self._new.remove(unwanted) + self._again.remove(unwanted)
 
-    def waiting(self, account: str, *, again: bool) -> int:
-        """Jobs of one account."""
-        return self._turns(again=again).waiting(account)
+    def waiting(self, place: Place) -> int:
+        """Jobs of one place."""
+        return self._turns(again=place.again).waiting(place)
 
     def _turns(self, *, again: bool) -> _Turns:
         return self._again if again else self._new
 
 
 class _Turns:
-    """Jobs by account, the one whose turn it is first."""
+    """Jobs by place, the one whose turn it is first."""
 
-    __slots__ = ("_accounts", "jobs")
+    __slots__ = ("_places", "jobs")
 
     def __init__(self) -> None:
-        self._accounts: OrderedDict[str, deque[Job]] = OrderedDict()
+        self._places: OrderedDict[Place, deque[Job]] = OrderedDict()
         self.jobs = 0
 
     def add(self, job: Job) -> None:
-        self._accounts.setdefault(job.message.account, deque()).append(job)
+        self._places.setdefault(job.place, deque()).append(job)
         self.jobs += 1
 
-    def pop(self) -> Job:
-        account, jobs = self._accounts.popitem(last=False)
+    def pop(self) -> Job | float:
+        """A job with a token from each of its limits, or the seconds until there is one."""
+        seconds = math.inf
+        for place in self._places:
+            wait = max((bucket.wait() for bucket in place.limits), default=0.0)
+            if not wait:
+                return self._take(place)
+            seconds = min(seconds, wait)
+        return seconds
+
+    def _take(self, place: Place) -> Job:
+        jobs = self._places.pop(place)
         job = jobs.popleft()
         if jobs:
-            self._accounts[account] = jobs
+            self._places[place] = jobs
         self.jobs -= 1
+        for bucket in place.limits:
+            bucket.take()
         return job
 
     def remove(self, unwanted: Callable[[Job], bool]) -> list[Job]:
         removed = []
-        for account, jobs in tuple(self._accounts.items()):
+        for place, jobs in tuple(self._places.items()):
             gone = [job for job in jobs if unwanted(job)]
             if not gone:
                 continue
             removed += gone
             kept = deque(job for job in jobs if not unwanted(job))
             if kept:
-                self._accounts[account] = kept
+                self._places[place] = kept
             else:
-                del self._accounts[account]
+                del self._places[place]
         self.jobs -= len(removed)
         return removed
 
-    def waiting(self, account: str) -> int:
-        return len(self._accounts.get(account, ()))
+    def waiting(self, place: Place) -> int:
+        return len(self._places.get(place, ()))

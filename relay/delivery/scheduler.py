@@ -1,4 +1,4 @@
-"""Scheduler: which job goes next. Round robin over next hops, each with a limit of its own; no I/O, no clock.
+"""Scheduler: which job goes next. Round robin over next hops, each with a limit of its own; no I/O.
 
 Comes in: jobs, and `limit`, which says how many may run to a next hop just now. Goes out: the job that starts next.
 A slow or huge destination holds its own queue only: it never delays another.
@@ -6,6 +6,7 @@ A slow or huge destination holds its own queue only: it never delays another.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
@@ -14,7 +15,10 @@ from relay.delivery.line import Line
 
 
 class Scheduler:
-    """Jobs waiting in memory. `add`, then `pop` until None, and `release` each job popped."""
+    """Jobs waiting in memory. `add`, then `pop` until None, and `release` each job popped.
+
+    Then `wake` after `seconds`, when rate limits hold any back; such a job holds no place.
+    """
 
     def __init__(self, concurrency: int, limit: Callable[[str], int]) -> None:
         """`limit` gives 1 at least; it is asked anew when a job of that next hop comes, starts or ends."""
@@ -25,6 +29,9 @@ class Scheduler:
         self._running = 0
         # Queues that have a job and room for it, in turn.
         self._ready: OrderedDict[str, None] = OrderedDict()
+        # Queues in which rate limits hold back every job.
+        self._held: set[str] = set()
+        self.seconds = math.inf
 
     def add(self, job: Job) -> None:
         self._waiting.setdefault(job.queue, Line()).add(job)
@@ -32,14 +39,24 @@ class Scheduler:
 
     def pop(self) -> Job | None:
         """The next job, or None when nothing may start now."""
-        if self._running >= self._concurrency or not self._ready:
-            return None
-        queue, _ = self._ready.popitem(last=False)
-        job = self._waiting[queue].pop()
-        self._running += 1
-        self._active[queue] = self._active.get(queue, 0) + 1
-        self._refresh(queue)
-        return job
+        while self._ready and self._running < self._concurrency:
+            queue, _ = self._ready.popitem(last=False)
+            found = self._waiting[queue].pop()
+            if isinstance(found, float):
+                self._held.add(queue)
+                self.seconds = min(self.seconds, found)
+                continue
+            self._running += 1
+            self._active[queue] = self._active.get(queue, 0) + 1
+            self._refresh(queue)
+            return found
+        return None
+
+    def wake(self) -> None:
+        """`seconds` are over: ask the rate limits again."""
+        held, self._held, self.seconds = self._held, set(), math.inf
+        for queue in held:
+            self._refresh(queue)
 
     def release(self, job: Job) -> None:
         """The job is over; its place at the next hop is free."""
@@ -61,7 +78,7 @@ class Scheduler:
     def waiting(self, place: Place) -> int:
         """Jobs that wait for a next hop, of one account, new or again."""
         line = self._waiting.get(place.queue)
-        return line.waiting(place.account, again=place.again) if line else 0
+        return line.waiting(place) if line else 0
 
     @property
     def running(self) -> int:

@@ -28,13 +28,14 @@ def choose_route(routes: Sequence[RouteSettings], facts: RouteFacts) -> RouteSet
 def matches(match: MatchSettings, facts: RouteFacts) -> bool:
     return (
         (not match.account or facts.account in match.account)
-        and (not match.sender_domain or _any_domain(match.sender_domain, facts.sender_domain))
-        and (not match.recipient_domain or _any_domain(match.recipient_domain, facts.recipient_domain))
+        and (not match.sender_domain or any_domain(match.sender_domain, facts.sender_domain))
+        and (not match.recipient_domain or any_domain(match.recipient_domain, facts.recipient_domain))
         and (not match.tag or any(tag in match.tag for tag in facts.tags))
     )
 
 
-def _any_domain(patterns: Sequence[str], domain: str) -> bool:
+def any_domain(patterns: Sequence[str], domain: str) -> bool:
+    """Whether `domain` is one of them, or below one written `*.example.com`."""
     return any(
         domain.endswith(pattern[1:].lower()) if pattern.startswith("*.") else domain == pattern.lower()
         for pattern in patterns

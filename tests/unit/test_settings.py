@@ -37,6 +37,11 @@ def refusal(folder: Path, text: str) -> str:
             "[[route]]\nname = 'r'\nvia = ['smarthost:x']\n",
             "route 'r' uses 'smarthost:x', but there is no [smarthost.x]; add it",
         ),
+        (
+            "[[limit]]\nname = 'l'\nrate = '1/second'\nmatch = {candidate = ['provider:x']}\n",
+            "limit 'l' uses 'provider:x', but there is no [provider.x]; add it",
+        ),
+        ("[[limit]]\nname = 'l'\nrate = '10/s'\n", "limit.0.rate: write it as 10/second, 300/minute or 5000/hour"),
         ("[[route]]\nname = 'r'\nvia = ['mx']\n", "route 'r' uses 'mx'; use direct, capture, smarthost:NAME"),
         ("[[route]]\nname = 'r'\nvia = ['direct']\n" * 2, "two routes are called 'r'; give each its own name"),
         ("[[listener]]\nname = 'a'\nport = 1\n" * 2, "two listeners are called 'a'; give each its own name"),

@@ -57,7 +57,8 @@ def test_mail_of_one_account_keeps_its_order():
 
 def test_what_waits_is_counted_by_account_and_by_new_or_again():
     line = line_of(job("a"), job("a"), job("a", 1), job("b"))
-    assert [line.waiting("a", again=False), line.waiting("a", again=True), line.waiting("c", again=True)] == [2, 1, 0]
+    places = [job("a").place, job("a", 1).place, job("c", 1).place]
+    assert [line.waiting(place) for place in places] == [2, 1, 0]
     assert len(line) == 4
 
 

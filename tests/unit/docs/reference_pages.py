@@ -21,7 +21,7 @@ from relay.settings import Settings
 
 FOLDER = Path(__file__).resolve().parents[3] / "docs/reference"
 MARKER = "<!-- From here on generated: python tests/unit/docs/reference_pages.py -->\n"
-_MANY = {"listener": "[[listener]]", "route": "[[route]]"}
+_MANY = {"listener": "[[listener]]", "route": "[[route]]", "limit": "[[limit]]"}
 _NAMED = {"retry": "[retry.NAME]", "smarthost": "[smarthost.NAME]", "provider": "[provider.NAME]"}
 
 
