@@ -16,6 +16,7 @@ from relay.mail.address import parse_address
 from relay.mail.envelope import Envelope
 from relay.mail.errors import AddressSyntaxError, StoreError
 from relay.mail.message import HeaderField, header_block, header_fields
+from relay.mail.parts import TAG_FIELD
 from relay.mail.reply import Reply, printable, reply
 from relay.mail.session import Login, Session
 from relay.ports import Clock, NewMessage, QueuedMessage, SpfResult, Spool
@@ -161,8 +162,13 @@ class Accept:
             content=prefix + content,
             received_at=now,
             client_message_id=next((f.text[:998] for f in fields if f.name == "message-id"), ""),
-            tags=tuple(f.text[:128] for f in fields if f.name == "x-relay-tag"),
+            tags=tuple(tag[:128] for f in fields if f.name == TAG_FIELD for tag in _listed(f.text)),
         )
+
+
+def _listed(text: str) -> list[str]:
+    """`a, b` as its words."""
+    return [word for part in text.split(",") if (word := part.strip())]
 
 
 def _from_right(login: Login, fields: list[HeaderField]) -> Reply | None:

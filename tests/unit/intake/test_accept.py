@@ -205,11 +205,11 @@ def test_spf_stands_above_received() -> None:
 def test_the_spooled_message_names_account_user_tags_and_message_id() -> None:
     """Tags come from X-Relay-Tag, capped; a login decides account and user name."""
     gate = Gate()
-    ask(gate, b"X-Relay-Tag: " + b"t" * 200 + b"\r\nX-Relay-Tag: two\r\n" + MESSAGE, restricted())
+    ask(gate, b"X-Relay-Tag: " + b"t" * 200 + b"\r\nX-Relay-Tag: two, ,three\r\n" + MESSAGE, restricted())
 
     (message,) = gate.spool.stored
     assert (message.account, message.username) == ("acme", "app")
-    assert message.tags == ("t" * 128, "two")
+    assert message.tags == ("t" * 128, "two", "three")
     assert message.client_message_id == "<1@b.example>"
     assert message.received_at == AT
 
