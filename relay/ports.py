@@ -168,6 +168,10 @@ class Authenticator(Protocol):
         """
         ...
 
+    def still_valid(self, login: Login) -> bool:
+        """False once the credential behind an earlier login was disabled, or changed what it may do. Never blocks."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class StoredCredential:

@@ -29,3 +29,8 @@ class CredentialAuthenticator:
             # Changed meanwhile: ask again, which costs nothing where the same hash still counts.
             if self._source.find_credential(username) == credential:
                 return Login(credential.account, credential.username, credential.rights)
+
+    def still_valid(self, login: Login) -> bool:
+        """See the port. A rotated password ends no session: who has it was let in before."""
+        credential = self._source.find_credential(login.username)
+        return credential is not None and (credential.account, credential.rights) == (login.account, login.rights)

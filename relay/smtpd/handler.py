@@ -19,6 +19,7 @@ from relay.smtpd.transaction import MailTransaction
 _SENDER_OK = reply(250, "2.1.0", "Ok")
 _RECIPIENT_OK = reply(250, "2.1.5", "Ok")
 _AUTH_REQUIRED = reply(530, "5.7.0", "Authentication required")
+_LOGIN_ENDED = reply(421, "4.7.0", "The rights of this login have changed; connect and log in again")
 _AUTH_FAILED = reply(535, "5.7.8", "Authentication credentials invalid")
 _AUTH_BUSY = reply(454, "4.7.0", "Too many authentications at the moment, try again later")
 _AUTHZID = reply(535, "5.7.8", "Acting as another user is not supported; leave the authorization identity empty")
@@ -74,6 +75,8 @@ class Handler:
         if refusal is not None:
             return refusal
         if session.login is not None:
+            if not self._authenticator.still_valid(session.login):
+                return _LOGIN_ENDED
             return self._sender_right(session.login, transaction.reverse_path)
         if self._inbound.spf == "off":
             return _SENDER_OK

@@ -25,6 +25,12 @@ class Queue:
         done = relay("--config", self.server.config, "queue", *arguments, "--json")
         return done.returncode, json.loads(done.stdout) if done.stdout else None, done.stderr
 
+    def act(self, *arguments: str) -> tuple[int, int]:
+        """Exit code and how many recipients a verb touched."""
+        code, answer, error = self.verb(*arguments)
+        assert answer is not None, error
+        return code, answer["recipients"]
+
     def text(self, *arguments: str) -> str:
         done = relay("--config", self.server.config, "queue", *arguments)
         assert done.returncode == 0, done.stderr
@@ -110,7 +116,7 @@ def test_show_tells_attempts_and_events_in_their_order(queue: Queue) -> None:
 def test_retry_leaves_alone_whoever_does_not_wait(queue: Queue) -> None:
     message_id = queue.send("451@retry.example", "anna@retry.example")
     queue.until(message_id, "deferred", "delivered")
-    assert queue.verb("retry", message_id)[:2] == (0, {"recipients": 1})
+    assert queue.act("retry", message_id) == (0, 1)
     end = time.monotonic() + 30
     while (message := queue.until(message_id, "deferred", "delivered"))["recipients"][0]["attempts"] < 2:
         assert time.monotonic() < end, message
@@ -121,7 +127,7 @@ def test_retry_leaves_alone_whoever_does_not_wait(queue: Queue) -> None:
 def test_cancel_sends_no_notice(queue: Queue) -> None:
     message_id = queue.send("451@cancel.example")
     queue.until(message_id, "deferred")
-    assert queue.verb("cancel", message_id)[:2] == (0, {"recipients": 1})
+    assert queue.act("cancel", message_id) == (0, 1)
     refused = queue.send("550@notice.example")
     queue.until(refused, "bounced")
     sender = queue.server.facts["username"]
@@ -129,19 +135,36 @@ def test_cancel_sends_no_notice(queue: Queue) -> None:
     assert not [one for one in notices if b"cancel.example" in one]
 
 
+def test_a_filter_acts_in_the_running_server_and_a_dry_run_does_not(queue: Queue) -> None:
+    ids = [queue.send("451@filter.example"), queue.send("451@filter.example", "452@other.example")]
+    queue.until(ids[0], "deferred")
+    queue.until(ids[1], "deferred", "deferred")
+    code, answer, _ = queue.verb("hold", "--domain", "filter.example", "--state", "deferred", "--dry-run")
+    assert (code, answer["recipients"], answer["dry_run"]) == (0, 2, True)
+    assert [message["id"] for message in answer["messages"]] == ids
+    assert queue.act("hold", "--domain", "filter.example", "--older", "1h") == (1, 0)
+    text = queue.text("hold", "--domain", "@filter.example", "--account", "default")
+    assert text.splitlines() == [f"{one}  451@filter.example  deferred  hold" for one in ids]
+    queue.until(ids[1], "held", "deferred")
+    assert [event["kind"] for event in queue.verb("show", ids[0])[1]["events"]][-1] == "held"
+    assert queue.act("release", "--sender", queue.server.facts["username"], "--domain", "filter.example") == (0, 2)
+    queue.until(ids[1], "deferred", "deferred")
+    assert queue.act("cancel", *ids) == (0, 3)
+
+
 def test_thousands_of_ids_in_one_command_are_counted_together_and_once(queue: Queue) -> None:
     ids = [queue.send("451@several.example"), queue.send("452@several.example", "454@several.example")]
     queue.until(ids[0], "deferred")
     queue.until(ids[1], "deferred", "deferred")
     unknown = [UNKNOWN_SPOOL, *(f"{number:012x}0001" for number in range(0, 10_500 * 256, 256))]
-    assert queue.verb("cancel", ids[0], *unknown, *ids)[:2] == (0, {"recipients": 3})
+    assert queue.act("cancel", ids[0], *unknown, *ids) == (0, 3)
 
 
 @pytest.mark.parametrize("message_id", [UNKNOWN_IN_SPOOL_0, UNKNOWN_SPOOL])
 def test_an_id_nobody_knows_is_exit_code_1(queue: Queue, message_id: str) -> None:
     assert queue.verb("show", message_id) == (1, None, f"relay: no message {message_id}\n")
     for verb in ("retry", "cancel"):
-        assert queue.verb(verb, message_id)[:2] == (1, {"recipients": 0})
+        assert queue.act(verb, message_id) == (1, 0)
 
 
 def test_without_a_server_reading_works_and_acting_says_what_to_start(queue: Queue) -> None:
@@ -156,4 +179,4 @@ def test_without_a_server_reading_works_and_acting_says_what_to_start(queue: Que
         assert error.startswith(f"relay: {queue.server.var / 'run' / 'control-0.sock'}: the server does not run; start")
         assert error.count("\n") == 1
     queue.server.start()
-    assert queue.verb("cancel", message_id)[:2] == (0, {"recipients": 1})
+    assert queue.act("cancel", message_id) == (0, 1)

@@ -117,5 +117,9 @@ def test_a_credential_added_rotated_or_disabled_counts_without_a_restart(running
             return True
 
     until(login)
-    assert relay(*options, "disable", "shop@sandbox.example").returncode == 0
-    until(lambda: not login())
+    with closing(smtplib.SMTP("127.0.0.1", 1587 + running.offset, timeout=10)) as early:
+        early.starttls(context=ssl.create_default_context(cafile=running.facts["ca_file"]))
+        early.login("shop@sandbox.example", password)
+        assert relay(*options, "disable", "shop@sandbox.example").returncode == 0
+        until(lambda: not login())
+        assert early.mail("anna@shop.example")[0] == 421, "nor does an open session send any more"

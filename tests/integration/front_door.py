@@ -79,6 +79,9 @@ class _Authenticator:
     async def verify(self, username: str, password: str) -> Login | None:
         return Login("acme", username) if password == "secret" else None
 
+    def still_valid(self, login: Login) -> bool:
+        return True
+
 
 class FrontDoor:
     """Use inside `serve`; `port`, `spool`, `listeners` are there while it runs."""

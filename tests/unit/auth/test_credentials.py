@@ -138,3 +138,21 @@ def test_hashes_never_show_in_a_repr():
     """What lands in a traceback or a log line holds no hash."""
     one = credential("right password", old_hash="$argon2id$old", old_hash_until=5.0)
     assert "argon2id" not in repr(one)
+
+
+def test_an_earlier_login_is_valid_until_its_credential_is_disabled_or_may_do_something_else():
+    """Sessions stay open for an hour; what the operator took away must not."""
+
+    async def run():
+        source, clock = Source({"app1": credential("right password")}), ManualClock()
+        with authenticator(source, clock) as auth:
+            login = await auth.verify("app1", "right password")
+            assert auth.still_valid(login)
+            source.credentials["app1"] = credential("another password")
+            assert auth.still_valid(login), "a rotation ends no session"
+            source.credentials["app1"] = replace(credential("right password"), rights=SenderRights())
+            assert not auth.still_valid(login)
+            del source.credentials["app1"]
+            assert not auth.still_valid(login)
+
+    asyncio.run(run())

@@ -34,6 +34,9 @@ class _Broken:
     async def verify(self, username: str, password: str) -> Login | None:
         raise OSError("secret detail")
 
+    def still_valid(self, login: Login) -> bool:
+        return True
+
     async def check(self, ip: str, helo: str, reverse_path: str | None) -> Any:
         raise RuntimeError("secret detail")
 
