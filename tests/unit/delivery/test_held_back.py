@@ -53,6 +53,14 @@ def test_what_a_limit_holds_back_takes_no_place_and_lets_others_by():
     assert scheduler.seconds == 1.0
 
 
+def test_a_next_hop_all_of_whose_mail_is_held_back_does_not_hide_the_next_one():
+    bucket = Bucket("x", 1.0, 1, ManualClock())
+    bucket.take()
+    free = job(domain="b.example")
+    scheduler = scheduler_of(job(bucket), free)
+    assert scheduler.pop() is free
+
+
 def test_what_was_held_back_goes_when_there_is_a_token_again():
     clock = ManualClock()
     bucket = Bucket("x", 0.5, 1, clock)

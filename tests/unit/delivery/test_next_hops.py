@@ -94,6 +94,9 @@ def test_one_that_opens_and_closes_is_told_of_and_begins_anew():
     visited(hops, YES)
     assert heard.hops == [("opened", "direct:a.example"), ("closed", "direct:a.example")]
     assert (hops.open(), hops.limit("direct:a.example")) == ({}, 2)
+    for _ in range(3):
+        visited(hops, YES)
+    assert hops.limit("direct:a.example") == 5
 
 
 def test_jobs_of_an_open_one_are_not_held_up_for_they_do_not_dial_it():
