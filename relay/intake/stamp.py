@@ -16,6 +16,7 @@ from relay.mail.reply import printable
 from relay.mail.session import Session
 
 _COMMENT_SPECIALS: Final = re.compile(r"[()\\]")
+_NO_ATOM: Final = re.compile(r"[^A-Za-z0-9.:_\[\]-]")
 
 
 def protocol_word(session: Session, *, smtputf8: bool = False) -> str:
@@ -66,7 +67,7 @@ def missing_fields(
 
 def _atom(helo: str) -> str:
     """A HELO name fit to stand outside a comment."""
-    return re.sub(r"[^A-Za-z0-9.:_\[\]-]", "?", helo)[:255] or "unknown"
+    return _NO_ATOM.sub("?", helo)[:255] or "unknown"
 
 
 def _comment(text: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 _STATUS = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?=\s|$)")
@@ -30,6 +31,7 @@ class EnhancedStatus:
         return f"{self.klass}.{self.subject}.{self.detail}"
 
     @classmethod
+    @lru_cache(maxsize=512)
     def parse(cls, text: str) -> EnhancedStatus:
         """Read `5.7.1`. Raises ValueError for anything else."""
         match = _STATUS.fullmatch(text)
@@ -85,7 +87,7 @@ class Reply:
         """
         clean = _UNPRINTABLE.sub(" ", text).strip()
         match = _STATUS.match(clean)
-        status = EnhancedStatus(*map(int, match.groups())) if match else None
+        status = EnhancedStatus.parse(match[0]) if match else None
         if match:
             clean = clean[match.end() :].strip()
         if not 200 <= code <= 599 or code // 100 == 3:

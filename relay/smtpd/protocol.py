@@ -191,8 +191,9 @@ class RelaySMTP(SMTP):
         answered = bool(output)
         while output:
             self.transport.write(output)
-            if len(output) >= OUTPUT and not self._unread:
-                dialogue.go_on()
+            if len(output) < OUTPUT or self._unread:
+                break
+            dialogue.go_on()
             output = dialogue.take_output()
         return answered
 
