@@ -1,47 +1,41 @@
 """Control: what the operator's verbs ask of a running lane. Served on its Unix socket only, never on TCP.
 
-POST /admin/queue/retry and /admin/queue/cancel with `{"ids": [...]}`; POST /admin/route/resume with `{"route": ...}`;
-GET /admin/status.
+POST /admin/queue/VERB (hold, release, cancel, retry) with a `Wanted`; POST /admin/route/resume with `{"route": ...}`;
+GET /admin/status. An answer to a verb has 1,000 recipients at most; `after` is to be sent back where
+there may be more.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from typing import Annotated, Any, Protocol
+from collections.abc import Callable
+from itertools import groupby
+from typing import Annotated, Any, Final, Literal, Protocol
 
 from fastapi import APIRouter
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from relay import __version__
-from relay.mail.errors import StoreError
-from relay.mail.event import Event, EventKind
+from relay.mail.event import Event
 from relay.ports import Clock, EventSink
+from relay.store.spool_verbs import EVENTS, Act, Acted, Selection, Verb
+
+_AT_A_TIME: Final = 1000
 
 MessageId = Annotated[str, Field(pattern=r"^[0-7][0-9a-f]{15}$")]
+Words = Annotated[str, Field(max_length=400)]
 
 
 class Spool(Protocol):
-    """What of the spool is needed. All raise StoreError."""
+    """What of the spool is needed. Raises StoreError."""
 
-    async def retry(self, message_ids: list[str]) -> int:
-        """Make waiting recipients due now; returns how many."""
-        ...
-
-    async def cancel(self, message_ids: list[str], exclude: frozenset[tuple[str, int]]) -> list[tuple[str, int]]:
-        """End what waits, but for `exclude`; its place in the order of commits is taken before the first await."""
-        ...
-
-    async def message(self, message_id: str) -> dict[str, Any] | None:
-        """Everything known of a message; `recipients` in the envelope's order, each with its `address`."""
+    async def act(self, act: Act) -> list[Acted]:
+        """What a verb means, and, but for a dry run, did; what is in flight is marked and left."""
         ...
 
 
 class Engine(Protocol):
     """What of the delivery engine is needed."""
-
-    @property
-    def active(self) -> frozenset[tuple[str, int]]: ...
 
     def forget(self, message_ids: frozenset[str]) -> None: ...
 
@@ -54,12 +48,27 @@ class Engine(Protocol):
     def resume(self, name: str) -> None: ...
 
 
-def _without_duplicates(ids: list[str]) -> list[str]:
-    return list(dict.fromkeys(ids))
+class Wanted(BaseModel):
+    """Which recipients: every condition given must hold. `all` says that none is meant. `after` continues."""
 
+    model_config = ConfigDict(extra="forbid")
 
-class MessageIds(BaseModel):
-    ids: Annotated[list[MessageId], Field(min_length=1, max_length=10_000), AfterValidator(_without_duplicates)]
+    ids: Annotated[list[MessageId], Field(max_length=10_000)] = []
+    account: Words = ""
+    domain: Words = ""
+    sender: Words = ""
+    state: Literal["", "queued", "deferred", "held"] = ""
+    older: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    all: bool = False
+    dry_run: bool = False
+    after: tuple[MessageId, Annotated[int, Field(ge=0, lt=2**31)]] | None = None
+
+    @model_validator(mode="after")
+    def _says_which(self) -> Wanted:
+        chosen = (self.ids, self.account, self.domain, self.sender, self.state, self.older, self.all)
+        if not any(chosen):
+            raise ValueError("name ids, or account, domain, sender, state or older, or say all")
+        return self
 
 
 class Route(BaseModel):
@@ -78,27 +87,29 @@ def queue_router(
     SMTP sessions of its worker."""
     router = APIRouter(prefix="/admin")
 
-    @router.post("/queue/retry")
-    async def retry(wanted: MessageIds) -> dict[str, Any]:
-        """Make waiting recipients due now."""
-        changed = await spool.retry(wanted.ids)
-        look()
-        return {"recipients": changed}
+    @router.post("/queue/{verb}")
+    async def act(verb: Verb, wanted: Wanted) -> dict[str, Any]:
+        """Do it to what is not being delivered this moment; the spool chooses and changes in one transaction.
 
-    @router.post("/queue/cancel")
-    async def cancel(wanted: MessageIds) -> dict[str, Any]:
-        """End what is not being delivered this moment.
-
-        What is left in `active` after `forget` runs, and stays out of it. Nothing else can begin: an attempt begins in
-        the spool, which comes to it after the cancelling, and then finds nobody who waits.
+        An attempt begins in the spool too, and only for who waits there, so that what is scheduled here and was held
+        or cancelled finds nobody; `forget` merely frees its place early.
         """
-        engine.forget(frozenset(wanted.ids))
-        ended = await spool.cancel(wanted.ids, engine.active)
-        addresses = await _addresses(spool, {message_id for message_id, _ in ended})
-        for message_id, index in ended:
-            recipient = addresses.get((message_id, index), "")
-            events.event(Event(clock.now(), EventKind.CANCELLED, message_id, recipient))
-        return {"recipients": len(ended)}
+        acted = await spool.act(Act(verb, _selection(wanted, clock.now()), wanted.dry_run, wanted.after, _AT_A_TIME))
+        done = [one for one in acted if not one.in_flight]
+        if not wanted.dry_run:
+            if verb in EVENTS:
+                for one in done:
+                    events.event(Event(clock.now(), EVENTS[verb], one.message_id, one.address))
+            if done and verb in (Verb.HOLD, Verb.CANCEL):
+                engine.forget(frozenset(one.message_id for one in done))
+            else:
+                look()
+        return {
+            "recipients": len(done),
+            "in_flight": len(acted) - len(done),
+            "messages": _by_message(acted),
+            "after": (acted[-1].message_id, acted[-1].index) if len(acted) == _AT_A_TIME else None,
+        }
 
     @router.post("/route/resume")
     async def resume(wanted: Route) -> dict[str, Any]:
@@ -128,14 +139,18 @@ def queue_router(
     return router
 
 
-async def _addresses(spool: Spool, message_ids: Iterable[str]) -> dict[tuple[str, int], str]:
-    """Recipients' addresses by message and place; what cannot be read is left out, for the cancelling is done."""
-    found: dict[tuple[str, int], str] = {}
-    try:
-        for message_id in message_ids:
-            message = await spool.message(message_id)
-            for index, recipient in enumerate(message["recipients"] if message else ()):
-                found[message_id, index] = recipient["address"]
-    except StoreError:
-        pass
-    return found
+def _selection(wanted: Wanted, now: float) -> Selection:
+    before = None if wanted.older is None else now - wanted.older
+    return Selection(tuple(wanted.ids), wanted.account, wanted.domain, wanted.sender, wanted.state, before)
+
+
+def _by_message(acted: list[Acted]) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": message_id,
+            "recipients": [
+                {"address": one.address, "state": one.state, "in_flight": one.in_flight} for one in recipients
+            ],
+        }
+        for message_id, recipients in groupby(acted, key=lambda one: one.message_id)
+    ]

@@ -24,6 +24,7 @@ from relay.store.bodies import BodyFiles
 from relay.store.ids import IdSource, to_number, to_text
 from relay.store.migrations import migrate, migrations_of
 from relay.store.rows import value
+from relay.store.spool_verbs import Act, Acted
 from relay.store.writer import GroupCommit
 
 _PAGE_SIZE: Final = 8192
@@ -167,15 +168,10 @@ class SqliteSpool:
         """Everything known of a message, as `relay queue show` prints it."""
         return await self._read(spool_read.describe, to_number(message_id))
 
-    async def retry(self, message_ids: list[str]) -> int:
-        """Make waiting recipients due now; returns how many."""
-        changed: int = await self._writer.submit(spool_write.Retry(message_ids))
-        return changed
-
-    async def cancel(self, message_ids: list[str], exclude: frozenset[tuple[str, int]]) -> list[tuple[str, int]]:
-        """End what is not in flight (`exclude`); returns the recipients cancelled."""
-        ended: list[tuple[str, int]] = await self._writer.submit(spool_write.Cancel(message_ids, exclude))
-        return ended
+    async def act(self, act: Act) -> list[Acted]:
+        """What a verb of the operator means, and, but for a dry run, did; what is in flight is marked and left."""
+        acted: list[Acted] = await self._writer.submit(act)
+        return acted
 
     async def prune(self, before: float, limit: int) -> int:
         """Forget finished messages received before `before`, at most `limit`; returns how many."""

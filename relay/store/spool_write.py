@@ -16,6 +16,7 @@ from relay.ports import AttemptBegun, AttemptEnd, AttemptStart, Clock, NewMessag
 from relay.store.bodies import BodyFiles
 from relay.store.ids import ID_BITS_BELOW_TIME, to_number, to_text
 from relay.store.rows import Row, insert, microseconds, query, update, value
+from relay.store.spool_verbs import Act, Acted, changes, select
 
 _MESSAGE: Final = "message(id, account, username, reverse_path, options, size, received_at, client_message_id, tags)"
 _BODY: Final = "body(message, content)"
@@ -47,17 +48,6 @@ _DROP_BODY: Final = (
 class Enqueue:
     message: NewMessage
     in_file: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    message_ids: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    message_ids: list[str]
-    exclude: frozenset[tuple[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +99,8 @@ class Batch:
         self._write(connection, rows)
         results: list[Any] = [None] * len(operations)
         for place, operation in enumerate(operations):
-            if isinstance(operation, Retry):
-                results[place] = _retry(connection, operation, microseconds(self._clock.now()))
-            elif isinstance(operation, Cancel):
-                results[place] = self._cancel(connection, operation)
+            if isinstance(operation, Act):
+                results[place] = self._act(connection, operation)
             elif isinstance(operation, Prune):
                 results[place] = _prune(connection, operation)
         starts = {place: start for place, start in enumerate(operations) if isinstance(start, AttemptStart)}
@@ -207,34 +195,15 @@ class Batch:
         if end.notice is not None:
             self._enqueue(rows, end.notice, in_file=False)
 
-    def _cancel(self, connection: apsw.Connection, operation: Cancel) -> list[tuple[str, int]]:
-        rows, at, cancelled = _Rows(), microseconds(self._clock.now()), []
-        for message_id in operation.message_ids:
-            number = to_number(message_id)
-            waiting = query(connection, "SELECT n, state FROM recipient WHERE message = ? AND state < 10", (number,))
-            for n, state in waiting:
-                if (message_id, n) in operation.exclude:
-                    continue
-                after = next_state(State(state), EventKind.CANCELLED)
-                rows.settled.append((number, n, int(after), 0, 0, "cancelled by the operator", ""))
-                rows.events.append((number, self._next(), at, n, EventKind.CANCELLED.value, ""))
-                rows.ended.add(number)
-                cancelled.append((message_id, n))
-        earlier = self._finished_files
-        self._write(connection, rows)
-        self._finished_files += earlier
-        return cancelled
-
-
-def _retry(connection: apsw.Connection, operation: Retry, now: int) -> int:
-    """Each message gets a due time of its own, so that a reader can walk along a whole queue made due at once."""
-    numbers = [to_number(message_id) for message_id in dict.fromkeys(operation.message_ids)]
-    text = (
-        "UPDATE recipient SET next_at = v.at FROM v"
-        " WHERE recipient.message = v.message AND recipient.state < 2 RETURNING 1"
-    )
-    rows = [(number, now - place) for place, number in enumerate(reversed(numbers))]
-    return len(update(connection, "message, at", text, rows))
+    def _act(self, connection: apsw.Connection, operation: Act) -> list[Acted]:
+        found = select(connection, operation)
+        if not operation.dry_run:
+            at = microseconds(self._clock.now())
+            settled, events, ended = changes(found, operation.verb, at, self._next)
+            earlier = self._finished_files
+            self._write(connection, _Rows(settled=settled, events=events, ended=ended))
+            self._finished_files += earlier
+        return [one.acted for one in found]
 
 
 def _prune(connection: apsw.Connection, operation: Prune) -> int:

@@ -12,6 +12,7 @@ from relay.mail.envelope import Envelope, Recipient
 from relay.mail.event import EventKind
 from relay.ports import AttemptEnd, AttemptStart, NewMessage, RecipientResult
 from relay.store.spool import SqliteSpool
+from relay.store.spool_verbs import Act, Selection, Verb
 
 START = 1_800_000_000.0
 THRESHOLD = 1000
@@ -80,6 +81,11 @@ class Bench:
         message = self.message(*addresses, **options)
         self.run(self.spool.enqueue(message))
         return message.id
+
+    def act(self, verb: Verb, *ids: str, **options: Any) -> list[tuple[str, int]]:
+        """What a verb of the operator touched: message id and index."""
+        acted = self.run(self.spool.act(Act(verb, Selection(ids), **options)))
+        return [(one.message_id, one.index) for one in acted if not one.in_flight]
 
     def begin(self, message_id: str, *indexes: int) -> Any:
         start = AttemptStart(message_id, indexes or (0,), "direct", "d.example", self.clock.now())

@@ -12,6 +12,7 @@ from relay.mail.envelope import Envelope, Recipient
 from relay.mail.errors import StoreError
 from relay.mail.event import EventKind
 from relay.ports import AttemptBegun, AttemptEnd, AttemptStart, NewMessage, QueuedRecipient
+from relay.store.spool_verbs import Act, Selection, Verb
 
 BIG = b"Subject: big\r\n\r\n" + b"x" * THRESHOLD
 
@@ -320,7 +321,7 @@ def test_retry_makes_waiting_recipients_due_now_and_leaves_the_rest(bench):
         bench.end(message_id, begun.id, deferred(0, START + 500), done(1))
     bench.finish(ended, 0, 1)
     bench.clock.time += 10
-    assert bench.run(bench.spool.retry([waiting, ended, waiting])) == 1
+    assert bench.act(Verb.RETRY, waiting, ended, waiting) == [(waiting, 0)]
     assert bench.due_ids() == [waiting]
     assert bench.states(ended) == ["delivered", "delivered"]
 
@@ -328,7 +329,7 @@ def test_retry_makes_waiting_recipients_due_now_and_leaves_the_rest(bench):
 def test_a_whole_queue_made_due_at_once_can_still_be_walked_along(bench):
     ids = [bench.enqueue() for _ in range(300)]
     bench.clock.time += 10
-    assert bench.run(bench.spool.retry(ids)) == 300
+    assert len(bench.act(Verb.RETRY, *ids)) == 300
     seen, cursor = [], 0.0
     while found := bench.due(after=cursor, limit=7):
         assert sum(len(message.due) for message in found) <= 7
@@ -340,16 +341,16 @@ def test_a_whole_queue_made_due_at_once_can_still_be_walked_along(bench):
 def test_cancel_ends_what_is_not_in_flight(bench):
     message_id = bench.enqueue("a@x.example", "b@x.example", "c@x.example", content=BIG)
     bench.finish(message_id, 2)
-    bench.begin(message_id, 0)
-    exclude = frozenset({(message_id, 0)})
-    assert bench.run(bench.spool.cancel([message_id], exclude)) == [(message_id, 1)]
+    begun = bench.begin(message_id, 0)
+    assert bench.act(Verb.CANCEL, message_id) == [(message_id, 1)]
     assert bench.states(message_id) == ["queued", "cancelled", "delivered"]
     assert bench.run(bench.spool.read_content(message_id)) == BIG
-    assert bench.run(bench.spool.cancel([message_id], frozenset())) == [(message_id, 0)]
+    bench.end(message_id, begun.id, deferred(0, START + 500))
+    assert bench.act(Verb.CANCEL, message_id) == [(message_id, 0)]
     assert bench.states(message_id) == ["cancelled", "cancelled", "delivered"]
-    assert bench.kinds(message_id) == ["queued", "delivered", "cancelled", "cancelled"]
+    assert bench.kinds(message_id) == ["queued", "delivered", "cancelled", "deferred", "cancelled"]
     assert bench.due() == []
-    assert bench.run(bench.spool.cancel([message_id], frozenset())) == []
+    assert bench.act(Verb.CANCEL, message_id) == []
     with pytest.raises(StoreError, match="no stored content"):
         bench.run(bench.spool.read_content(message_id))
 
@@ -381,7 +382,7 @@ def test_cancel_and_the_results_of_others_fit_into_one_commit(bench):
     begun = bench.begin(ended)
 
     async def together():
-        end = bench.spool.cancel([cancelled], frozenset())
+        end = bench.spool.act(Act(Verb.CANCEL, Selection((cancelled,))))
         other = bench.spool.end_attempt(AttemptEnd(ended, begun.id, START, "", "", (done(0),)))
         await asyncio.gather(end, other)
 
@@ -393,9 +394,9 @@ def test_cancel_and_the_results_of_others_fit_into_one_commit(bench):
 @pytest.mark.parametrize("message_id", ["", "nonsense", "ffffffffffffffff", "+00000000000000f", "0" * 15 + "٣"])
 def test_an_operator_who_names_no_message_gets_an_answer(bench, message_id):
     with pytest.raises(StoreError):
-        bench.run(bench.spool.retry([message_id]))
+        bench.act(Verb.RETRY, message_id)
     with pytest.raises(StoreError):
-        bench.run(bench.spool.cancel([message_id], frozenset()))
+        bench.act(Verb.CANCEL, message_id)
 
 
 def test_a_message_nobody_knows_is_none(bench):
@@ -415,7 +416,7 @@ def test_counts_tell_what_waits_and_since_when(bench):
     counts = bench.run(bench.spool.counts())
     assert counts.recipients == {"queued": 2, "deferred": 1, "held": 1}
     assert (counts.messages, counts.oldest) == (3, START)
-    bench.run(bench.spool.cancel([first], frozenset()))
+    bench.act(Verb.CANCEL, first)
     bench.finish(third)
     counts = bench.run(bench.spool.counts())
     assert (counts.recipients["held"], counts.messages, counts.oldest) == (1, 1, START + 5)
@@ -427,7 +428,7 @@ def test_what_is_held_is_neither_due_nor_gone(bench):
     bench.end(message_id, begun.id, done(0, EventKind.HELD))
     assert bench.due(until=START + 1e9) == []
     assert bench.run(bench.spool.read_content(message_id)) == CONTENT
-    assert bench.run(bench.spool.cancel([message_id], frozenset())) == [(message_id, 0)]
+    assert bench.act(Verb.CANCEL, message_id) == [(message_id, 0)]
     assert bench.states(message_id) == ["cancelled"]
     assert bench.run(bench.spool.counts()).messages == 0
 

@@ -16,6 +16,7 @@ from spool_kit import START, THRESHOLD, Bench, ManualClock, deferred, done
 
 from relay.mail.errors import StoreError
 from relay.mail.event import EventKind
+from relay.store.spool_verbs import Verb
 
 ENDS = {
     EventKind.DELIVERED: "delivered",
@@ -127,23 +128,44 @@ class SpoolMachine(RuleBasedStateMachine):
             self.model.recipients[new.id] = [Waiting("queued", new.received_at)]
             self.model.kinds[new.id] = ["queued"]
 
-    @rule(chosen=st.lists(messages, max_size=3))
+    @rule(chosen=st.lists(messages, min_size=1, max_size=3))
     def retry(self, chosen):
-        changed = self.bench.run(self.bench.spool.retry(chosen))
+        changed = self.bench.act(Verb.RETRY, *chosen)
+        in_flight = self.in_flight()
         waiting = [
             one
             for message_id in set(chosen)
-            for one in self.model.recipients[message_id]
-            if one.state in ("queued", "deferred")
+            for n, one in enumerate(self.model.recipients[message_id])
+            if one.state in ("queued", "deferred") and (message_id, n) not in in_flight
         ]
-        assert changed == len(waiting)
+        assert len(changed) == len(waiting)
         for one in waiting:
             one.next_at = min(one.next_at, self.bench.clock.now())
 
+    def in_flight(self):
+        return frozenset((one, n) for one, indexes in self.model.open.values() for n in indexes)
+
+    @rule(message_id=messages)
+    def hold_and_release(self, message_id):
+        """Held, none of it is due; released, it is due at once."""
+        held = self.bench.act(Verb.HOLD, message_id)
+        known, in_flight = self.model.recipients[message_id], self.in_flight()
+        expected = [
+            n for n, one in enumerate(known) if one.state in ("queued", "deferred") and (message_id, n) not in in_flight
+        ]
+        assert held == [(message_id, n) for n in expected]
+        due = self.bench.due(until=self.bench.clock.now() + 1e6)
+        assert not set(held) & {(one.id, waiting.index) for one in due for waiting in one.due}
+        assert self.bench.act(Verb.RELEASE, message_id) == held
+        for n in expected:
+            known[n].state, known[n].next_at = "queued", self.bench.clock.now()
+            self.model.kinds[message_id].append("held")
+        self.model.kinds[message_id] += ["released"] * len(expected)
+
     @rule(message_id=messages)
     def cancel(self, message_id):
-        in_flight = frozenset((one, n) for one, indexes in self.model.open.values() for n in indexes)
-        cancelled = self.bench.run(self.bench.spool.cancel([message_id], in_flight))
+        in_flight = self.in_flight()
+        cancelled = self.bench.act(Verb.CANCEL, message_id)
         known = self.model.recipients[message_id]
         expected = [
             n for n, one in enumerate(known) if one.state in ("queued", "deferred") and (message_id, n) not in in_flight

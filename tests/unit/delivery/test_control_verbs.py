@@ -1,4 +1,4 @@
-"""`relay queue retry` and `cancel` as the server carries them out: on a real spool, engine and feeder, over HTTP."""
+"""The verbs of `relay queue` as the server carries them out: on a real spool, engine and feeder, over HTTP."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ def test_a_spool_that_fails_cancels_nothing_and_delivers_later(tmp_path: Path) -
             async def broken(*_: Any) -> Any:
                 raise StoreError("/secret: disk full")
 
-            one.setting.spool.cancel = broken
+            one.setting.spool.act = broken
             status, answer = await one.ask("POST", "/admin/queue/cancel", {"ids": [message_id]})
             assert (status, answer["error"]["code"]) == (503, "unavailable")
             assert one.setting.heard.kinds(message_id) == ["deferred"]
@@ -243,26 +243,9 @@ def test_a_spool_that_fails_cancels_nothing_and_delivers_later(tmp_path: Path) -
     asyncio.run(scenario())
 
 
-def test_addresses_that_cannot_be_read_keep_no_event_back(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with lane(tmp_path) as one:
-            one.transport.answer = LATER
-            message_id = await one.setting.accept()
-            await one.until(message_id, "deferred")
-
-            async def broken(*_: Any) -> Any:
-                raise StoreError("/secret: disk full")
-
-            one.setting.spool.message = broken
-            assert await one.verb("cancel", message_id) == 1
-            assert one.setting.heard.kinds(message_id) == ["deferred", "cancelled"]
-
-    asyncio.run(scenario())
-
-
 @pytest.mark.parametrize(
     "ids",
-    [[], ["f" * 16], ["8" + "0" * 15], ["0" * 15], ["0" * 17], ["G" * 16], [5], "0" * 16, None, ["0" * 16] * 10_001],
+    [["f" * 16], ["8" + "0" * 15], ["0" * 15], ["0" * 17], ["G" * 16], [5], "0" * 16, None, ["0" * 16] * 10_001],
 )
 def test_what_is_no_list_of_message_ids_reaches_no_spool(tmp_path: Path, ids: Any) -> None:
     """An id too large for the database would fail the whole commit, with everybody's mail in it."""
@@ -273,6 +256,92 @@ def test_what_is_no_list_of_message_ids_reaches_no_spool(tmp_path: Path, ids: An
                 status, answer = await one.ask("POST", f"/admin/queue/{verb}", {"ids": ids})
                 assert status == 422
                 assert answer["error"]["fields"][0]["field"].startswith("ids")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [{}, {"ids": []}, {"domain": ""}, {"dry_run": True}, {"domian": "x.example"}, {"state": "sent"}, {"older": 0}],
+)
+def test_what_does_not_say_which_is_refused_and_touches_nothing(tmp_path: Path, wanted: Any) -> None:
+    async def scenario() -> None:
+        async with lane(tmp_path) as one:
+            one.transport.answer = LATER
+            message_id = await one.setting.accept()
+            await one.until(message_id, "deferred")
+            assert (await one.ask("POST", "/admin/queue/cancel", wanted))[0] == 422
+            assert (await one.ask("POST", "/admin/queue/explode", {"all": True}))[0] == 422
+            assert await one.states(message_id) == ["deferred"]
+
+    asyncio.run(scenario())
+
+
+def test_what_is_held_is_not_tried_until_it_is_released(tmp_path: Path) -> None:
+    """Also what was scheduled behind a busy next hop."""
+
+    async def scenario() -> None:
+        async with lane(tmp_path, delivery={"destination_concurrency": 1}) as one:
+            gate = asyncio.Event()
+            one.transport.answer = holding(gate, one.transport.answer)
+            first = await one.setting.accept()
+            async with asyncio.timeout(10):
+                while not one.transport.requests:
+                    await asyncio.sleep(0.01)
+            held, other = await one.setting.accept(), await one.setting.accept()
+            assert await one.verb("hold", held) == 1
+            assert await one.verb("retry", held) == 0
+            one.setting.feeder.look()
+            gate.set()
+            await one.until(first, "delivered")
+            await one.until(other, "delivered")
+            assert await one.states(held) == ["held"]
+            assert one.setting.heard.kinds(held) == ["held"]
+            assert await one.verb("release", held) == 1
+            await one.until(held, "held", "released", "delivered")
+            assert [request.message_id for request in one.transport.requests].count(held) == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_dry_run_names_what_it_would_touch_and_touches_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with lane(tmp_path) as one:
+            one.transport.answer = LATER
+            message_id = await one.setting.accept(*BOTH)
+            await one.until(message_id, "deferred", "deferred")
+            wanted = {"domain": "F.example", "dry_run": True}
+            for _ in range(2):
+                status, answer = await one.ask("POST", "/admin/queue/cancel", wanted)
+                found = {"address": "e@f.example", "state": "deferred", "in_flight": False}
+                assert (status, answer) == (
+                    200,
+                    {
+                        "recipients": 1,
+                        "in_flight": 0,
+                        "messages": [{"id": message_id, "recipients": [found]}],
+                        "after": None,
+                    },
+                )
+            assert one.setting.heard.kinds(message_id) == ["deferred", "deferred"]
+            assert await one.states(message_id) == ["deferred", "deferred"]
+
+    asyncio.run(scenario())
+
+
+def test_what_is_being_delivered_is_said_and_not_held(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with lane(tmp_path) as one:
+            gate = asyncio.Event()
+            one.transport.answer = holding(gate, one.transport.answer)
+            message_id = await one.setting.accept()
+            async with asyncio.timeout(10):
+                while not one.transport.requests:
+                    await asyncio.sleep(0.01)
+            answer = (await one.ask("POST", "/admin/queue/hold", {"all": True}))[1]
+            assert (answer["recipients"], answer["in_flight"]) == (0, 1)
+            gate.set()
+            await one.until(message_id, "delivered")
 
     asyncio.run(scenario())
 

@@ -32,6 +32,7 @@ from relay.ports import DeliveryReport
 from relay.store import spool_read
 from relay.store.ids import to_number
 from relay.store.spool import open_read_only
+from relay.store.spool_verbs import Act, Selection, Verb
 
 LATER = Deferred(reply(451, "4.2.1", "Try again"))
 NO = Failed(reply(550, "5.1.1", "No such user"))
@@ -849,8 +850,8 @@ def test_forgotten_messages_are_not_delivered_until_the_spool_brings_them_again(
             ids = [await one.accept() for _ in range(4)]
             await until(lambda: one.transports["direct"].requests)
             one.engine.forget(frozenset(ids[1:3]))
-            cancelled = await one.spool.cancel([ids[1]], one.engine.active)
-            assert cancelled == [(ids[1], 0)]
+            (cancelled,) = await one.spool.act(Act(Verb.CANCEL, Selection((ids[1],))))
+            assert (cancelled.message_id, cancelled.in_flight) == (ids[1], False)
             one.feed()
             gate.set()
             await until(lambda: len(one.heard.events) == 3)

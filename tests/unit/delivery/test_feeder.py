@@ -13,6 +13,7 @@ from relay.mail.errors import StoreError
 from relay.mail.outcome import Deferred
 from relay.mail.reply import reply
 from relay.ports import DeliveryReport
+from relay.store.spool_verbs import Act, Selection, Verb
 
 LATER = Deferred(reply(451, "4.2.1", "Try again"))
 
@@ -335,7 +336,7 @@ def test_what_the_operator_made_due_comes_at_once(tmp_path):
             one.feed()
             await until(one._has_looked)
             one.clock.time += 1
-            assert await one.spool.retry(ids) == 20
+            assert len(await one.spool.act(Act(Verb.RETRY, Selection(tuple(ids))))) == 20
             one.feeder.look()
             await until(lambda: delivered(one) == set(ids))
 

@@ -22,7 +22,6 @@ OTHERS = {row[0].strip("`"): row for row in table(section(PAGE, "Other lines"))}
 EXAMPLES = [json.loads(line) for line in section(PAGE, "Lines").splitlines() if line.startswith("{")]
 # Told by the doors, with facts of their own.
 OF_THE_DOORS = {EventKind.QUEUED, EventKind.REJECTED}
-NOT_YET = {EventKind.HELD, EventKind.RELEASED}
 
 
 def written(event: Event) -> dict[str, Any]:
@@ -42,7 +41,7 @@ def example(kind: EventKind) -> dict[str, Any]:
 
 def test_every_event_is_defined_and_none_is_invented() -> None:
     assert set(EVENTS) == {str(kind) for kind in EventKind}
-    assert {one["event"] for one in EXAMPLES} == {str(kind) for kind in set(EventKind) - NOT_YET}
+    assert {one["event"] for one in EXAMPLES} == {str(kind) for kind in EventKind}
 
 
 def test_the_state_an_event_leads_to_is_that_of_the_table_of_states() -> None:
@@ -56,22 +55,12 @@ def test_the_level_is_the_one_the_log_uses(kind: EventKind) -> None:
     assert EVENTS[kind][1] == written(Event(0.0, kind, "1a210fa33fb00000", "a@b.example"))["level"]
 
 
-@pytest.mark.parametrize("kind", sorted(set(EventKind) - OF_THE_DOORS - NOT_YET))
+@pytest.mark.parametrize("kind", sorted(set(EventKind) - OF_THE_DOORS))
 def test_the_example_has_the_fields_of_the_log_line(kind: EventKind) -> None:
     shown = example(kind)
     detail = {name: shown[name] for name in ("transport", "host", "remote_id") if name in shown}
     line = written(Event(0.0, kind, shown["id"], shown["to"], shown.get("reply", ""), detail))
     assert {**line, "time": ""} == {**shown, "time": ""}
-
-
-def test_what_nothing_emits_is_said_to_be_so() -> None:
-    """When a part of the program begins to hold mail, the page has to say when and how."""
-    source = [
-        path.read_text() for path in (ROOT / "relay").rglob("*.py") if path.name not in ("event.py", "lifecycle.py")
-    ]
-    for kind in NOT_YET:
-        assert not any(f"EventKind.{kind.name}" in text for text in source)
-        assert "Nothing in this version holds mail" in EVENTS[kind][3]
 
 
 def test_every_other_line_of_the_log_is_listed() -> None:

@@ -25,13 +25,28 @@ def relay(tmp_path: Path) -> Relay:
     return run
 
 
-@pytest.mark.parametrize("verb", ["show", "retry", "cancel"])
+@pytest.mark.parametrize("verb", ["show", "hold", "release", "retry", "cancel"])
 @pytest.mark.parametrize("message_id", [*NO_IDS, "1" * 16 + "\n"])
 def test_what_is_no_id_is_one_line_that_says_how_one_looks(relay: Relay, verb: str, message_id: str) -> None:
     result = relay(verb, message_id)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "it has 16 hex digits" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", ["hold", "release", "retry", "cancel"])
+@pytest.mark.parametrize("options", [(), ("--dry-run",), ("--domain", ""), ("--json", "--account", "")])
+def test_a_verb_that_is_not_told_which_says_what_to_name(relay: Relay, verb: str, options: tuple[str, ...]) -> None:
+    result = relay(verb, *options)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"relay: queue {verb}: name message ids, or a filter such as --domain, or --all\n"
+
+
+@pytest.mark.parametrize("older", ["2", "h", "0s", "-1h", "2w", "1h\n", "999999999d", "\uff12h"])
+def test_an_age_that_is_none_is_one_line_with_an_example(relay: Relay, older: str) -> None:
+    result = relay("cancel", "--older", older)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "use a number and s, m, h or d, such as 2h" in result.stderr
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", str(2**63)])
