@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -22,7 +21,7 @@ from relay.delivery.scheduler import Scheduler
 from relay.delivery.verdict import goes_elsewhere
 from relay.mail.errors import StoreError
 from relay.mail.outcome import Deferred, Failed, Fault
-from relay.mail.reply import printable, reply
+from relay.mail.reply import reply
 from relay.policy.rate_limits import RateLimits
 from relay.ports import (
     AttemptStart,
@@ -237,7 +236,7 @@ class Engine:
 
     async def _try_candidates(self, job: Job, pending: Pending) -> None:
         """Candidates in turn; who is settled leaves `pending`."""
-        paused, closed = self._pauses.left(), self._not_dialled(job)
+        paused, closed = self._pauses.left(), self._hops.waits(job.route.via, job.destination)
         usable = [name for name in job.route.via if name not in paused and name not in closed]
         waits_for_route = len(usable) < len(job.route.via)
         for position, candidate in enumerate(usable):
@@ -246,23 +245,15 @@ class Engine:
             if not pending:
                 return
         waits = {name: seconds for name, seconds in closed.items() if name not in paused}
-        if waits:
-            await self._put_off(job, pending, min(waits, key=waits.__getitem__), min(waits.values()))
-        else:
-            await self._recorder.settle(job, dict.fromkeys(pending, Deferred(_PAUSED, Fault.ROUTE)), Tried())
-
-    def _not_dialled(self, job: Job) -> dict[str, float]:
-        """Candidates whose next hop is open, with the seconds until it may be dialled."""
-        waits = {name: self._hops.wait(next_hop(name, job.destination)) for name in job.route.via}
-        return {name: seconds for name, seconds in waits.items() if seconds}
-
-    async def _put_off(self, job: Job, pending: Pending, candidate: str, seconds: float) -> None:
-        """No candidate may be dialled; `candidate` is the first that may again."""
-        last = self._hops.last_fault(next_hop(candidate, job.destination))
-        at = time.strftime("%H:%M UTC", time.gmtime(self._clock.now() + seconds))
-        answer = reply(450, "4.4.1", printable(f"Next hop is not dialled before {at}; it said last: {last}", 400))
-        outcome = Deferred(answer, Fault.HOST, retry_after=seconds)
-        await self._recorder.settle(job, dict.fromkeys(pending, outcome), Tried(candidate=candidate, put_off=seconds))
+        candidate = min(waits, key=waits.__getitem__, default=job.route.via[0])
+        # Nothing is dialled, but who ended, was held or put off since the spool was read has to be left alone too.
+        attempt_id = await self._begin(job, candidate, pending)
+        if waits and pending:
+            outcome = self._hops.put_off(next_hop(candidate, job.destination))
+            tried = Tried(attempt_id, candidate, put_off=waits[candidate])
+            await self._recorder.settle(job, dict.fromkeys(pending, outcome), tried)
+        elif pending:
+            await self._recorder.settle(job, dict.fromkeys(pending, Deferred(_PAUSED, Fault.ROUTE)), Tried(attempt_id))
 
     async def _attempt(self, job: Job, candidate: str, pending: Pending, *, last: bool, waits_for_route: bool) -> None:
         """One candidate tries all of `pending`; whom the next one may have stays there."""
@@ -272,12 +263,7 @@ class Engine:
     async def _attempt_there(
         self, visit: Visit, job: Job, candidate: str, pending: Pending, *, last: bool, waits_for_route: bool
     ) -> None:
-        # Never before the due time it answers, or a clock that was set back would look like a recipient put off.
-        at = max(self._clock.now(), *(waiting.next_at for waiting in pending.values()))
-        start = AttemptStart(job.message.id, tuple(pending), candidate, job.destination, at)
-        begun = await self._spool.begin_attempt(start)
-        for index in pending.keys() - set(begun.recipients):
-            del pending[index]
+        attempt_id = await self._begin(job, candidate, pending)
         if not pending:
             return
         recipients = tuple(pending.values())
@@ -291,6 +277,16 @@ class Engine:
             # After the last one a refusal still waits for a candidate that rests; a deferral comes back anyway.
             if not goes_elsewhere(outcome) or (last and not (waits_for_route and isinstance(outcome, Failed)))
         }
-        await self._recorder.settle(job, settled, Tried(begun.id, candidate, report))
+        await self._recorder.settle(job, settled, Tried(attempt_id, candidate, report))
         for index in settled:
             del pending[index]
+
+    async def _begin(self, job: Job, candidate: str, pending: Pending) -> int:
+        """Put the attempt on disk; who does not wait any more leaves `pending`. Returns the attempt's id."""
+        # Never before the due time it answers, or a clock that was set back would look like a recipient put off.
+        at = max([self._clock.now(), *(waiting.next_at for waiting in pending.values())])
+        start = AttemptStart(job.message.id, tuple(pending), candidate, job.destination, at)
+        begun = await self._spool.begin_attempt(start)
+        for index in pending.keys() - set(begun.recipients):
+            del pending[index]
+        return begun.id

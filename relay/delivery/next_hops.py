@@ -7,15 +7,17 @@ Kept for the next hops used last only; one that is forgotten begins anew. No I/O
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from relay.delivery.job import next_hop
 from relay.delivery.observer import Observer
 from relay.mail.outcome import Deferred, Delivered, Failed, Fault, Outcome, Sent
-from relay.mail.reply import Reply, reply
+from relay.mail.reply import Reply, printable, reply
 from relay.policy.breaker import LONGEST, Breaker, Change
 from relay.policy.window import Window
 from relay.ports import Clock, Random
@@ -65,10 +67,20 @@ class NextHops:
         """Seconds until a delivery may dial it; 0: now."""
         return self._hops[name].breaker.left() if name in self._open else 0.0
 
-    def last_fault(self, name: str) -> Reply:
-        """Why it is open."""
-        hop = self._hops.get(name)
-        return hop.last_fault if hop else _NO_FAULT
+    def waits(self, candidates: Sequence[str], destination: str) -> dict[str, float]:
+        """Candidates that may not be dialled, with the seconds until they may."""
+        if not self._open:
+            return {}
+        waits = {candidate: self.wait(next_hop(candidate, destination)) for candidate in candidates}
+        return {candidate: seconds for candidate, seconds in waits.items() if seconds}
+
+    def put_off(self, name: str) -> Deferred:
+        """What becomes of mail for one that may not be dialled: why, and until when."""
+        hop, seconds = self._hops.get(name), self.wait(name)
+        last = hop.last_fault if hop else _NO_FAULT
+        at = time.strftime("%H:%M:%S UTC", time.gmtime(self._clock.now() + seconds))
+        answer = reply(450, "4.4.1", printable(f"Next hop is not dialled before {at}; it said last: {last}", 400))
+        return Deferred(answer, Fault.HOST, retry_after=seconds)
 
     def open(self) -> dict[str, float]:
         """Those that are not dialled, with the seconds until one delivery may."""

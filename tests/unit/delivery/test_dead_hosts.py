@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from delivery_kit import START, YES, FakeTransport, Setting, everybody, route, run, settings, until
 
 from relay.mail.outcome import Deferred, Fault
@@ -38,7 +39,7 @@ def test_after_some_faults_in_a_row_mail_is_put_off_without_dialling_or_using_up
             assert (waiting["state"], waiting["attempts"]) == ("deferred", 0)
             [told] = [event for event in one.heard.events if event.message_id == late]
             assert told.reply == (
-                "450 4.4.1 Next hop is not dialled before 08:00 UTC; it said last: 451 4.4.1 Connection refused"
+                "450 4.4.1 Next hop is not dialled before 08:00:26 UTC; it said last: 451 4.4.1 Connection refused"
             )
             [seconds] = one.engine.open_hops().values()
             assert 25 < seconds < 35
@@ -140,5 +141,32 @@ def test_the_operator_can_have_it_dialled_at_once(tmp_path):
             message_id = await one.accept("x@dead.example")
             await one.idle()
             assert await one.states(message_id) == ["delivered"]
+
+    run(scene())
+
+
+@pytest.mark.parametrize("outcome", [DOWN, Deferred(reply(450, "4.7.8", "Key"), Fault.ROUTE)])
+def test_what_was_read_from_the_spool_before_it_ended_or_was_put_off_is_left_alone(tmp_path, outcome):
+    async def scene():
+        async with setting(tmp_path, "smarthost:one") as one:
+            early = await one.accept(submit=False)
+            put_off = await one.accept(submit=False)
+            stale = await one.spool.due(0.0, START, 10)
+            for message in stale[:1]:
+                one.offer(message)
+            await one.idle()
+            one.transports["smarthost:one"].answer = everybody(outcome)
+            for _ in range(3):
+                await one.accept()
+            one.offer(stale[1])
+            await one.idle()
+            before = await one.recipient(put_off)
+            assert one.engine.open_hops() or one.engine.paused()
+            for message in stale:
+                one.offer(message)
+            await one.idle()
+            assert await one.recipient(put_off) == before
+            assert one.heard.kinds(early) == ["delivered"]
+            assert one.heard.kinds(put_off) == ["deferred"]
 
     run(scene())

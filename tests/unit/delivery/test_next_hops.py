@@ -89,7 +89,10 @@ def test_one_that_opens_and_closes_is_told_of_and_begins_anew():
     assert list(hops.open()) == ["direct:a.example"]
     assert 25 < hops.wait("direct:a.example") < 35
     assert hops.wait("direct:b.example") == 0.0
-    assert str(hops.last_fault("direct:a.example")) == "451 4.4.1 Connection refused"
+    answer = hops.put_off("direct:a.example")
+    assert answer.reply.temporary
+    assert str(answer.reply).endswith("it said last: 451 4.4.1 Connection refused")
+    assert list(hops.waits(["smarthost:b", "direct"], "a.example")) == ["direct"]
     clock.time += 35
     visited(hops, YES)
     assert heard.hops == [("opened", "direct:a.example"), ("closed", "direct:a.example")]
