@@ -8,7 +8,13 @@ import typer
 
 from relay.cli import queue_act
 from relay.cli.common import fail, load, operator_errors, print_json
+from relay.cli.control import request
+from relay.cli.explain import explain
 from relay.cli.queue_files import file_of, files, read
+from relay.mail.errors import OperatorError
+from relay.mail.reply import printable
+from relay.ports import SystemClock
+from relay.settings import Settings
 from relay.store import spool_read
 from relay.store.ids import to_number
 
@@ -81,6 +87,39 @@ def show(ctx: typer.Context, message_id: str, json: JsonOption = False) -> None:
         address = "" if index is None else message["recipients"][index]["address"]
         typer.echo(f"  event   {event['at']} {event['kind']} {address} {event['reply']}".rstrip())
     return None
+
+
+@app.command("explain")
+def explain_(ctx: typer.Context, message_id: str, json: JsonOption = False) -> None:
+    """What was decided about one message and why, what holds it now, when it goes next.
+
+    Exit code 1 when there is none.
+    """
+    settings = load(ctx)
+    with operator_errors():
+        path = file_of(settings, message_id)
+        message = read(path, lambda spool: spool_read.describe(spool, to_number(message_id))) if path else None
+    if path is None or message is None:
+        fail(f"no message {message_id}", 1)
+    found = explain(message, SystemClock().now(), _status(settings, int(path.stem)))
+    if json:
+        return print_json(found)
+    for line in found["record"]:
+        typer.echo(f"{line['at'][:23]}Z  {printable(line['what'])}")
+    for one in found["recipients"]:
+        typer.echo(f"now: {printable(one['address'])} is {one['state']}: {printable(one['now'])}")
+    if found["server"] != "running":
+        typer.echo("no server answers; this is what the spool knows", err=True)
+    return None
+
+
+def _status(settings: Settings, spool: int) -> dict[str, Any] | None:
+    """What the worker says of its routes; None where none answers."""
+    try:
+        code, answer = request(settings, "GET", "/admin/status", worker=spool)
+    except OperatorError:
+        return None
+    return answer if code == 200 else None
 
 
 app.registered_commands += queue_act.app.registered_commands

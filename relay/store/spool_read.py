@@ -139,7 +139,7 @@ def recipients(connection: apsw.Connection, number: int) -> list[dict[str, Any]]
 
 
 def describe(connection: apsw.Connection, number: int) -> dict[str, Any] | None:
-    """One message with recipients, attempts and events, or None."""
+    """One message with recipients, attempts and events, or None. `seq` counts attempts and events together."""
     rows = query(
         connection,
         "SELECT account, username, reverse_path, size, received_at, client_message_id, tags FROM message WHERE id = ?",
@@ -160,6 +160,7 @@ def describe(connection: apsw.Connection, number: int) -> dict[str, Any] | None:
         "recipients": recipients(connection, number),
         "attempts": [
             {
+                "seq": seq,
                 "started_at": iso(started_at),
                 "ended_at": iso(ended_at) if ended_at is not None else None,
                 "transport": transport,
@@ -168,17 +169,17 @@ def describe(connection: apsw.Connection, number: int) -> dict[str, Any] | None:
                 "tls": tls,
                 "recipients": json.loads(indexes),
             }
-            for started_at, ended_at, transport, destination, host, tls, indexes in query(
+            for seq, started_at, ended_at, transport, destination, host, tls, indexes in query(
                 connection,
-                "SELECT started_at, ended_at, transport, destination, host, tls, recipients FROM attempt"
+                "SELECT id, started_at, ended_at, transport, destination, host, tls, recipients FROM attempt"
                 " WHERE message = ? ORDER BY id",
                 (number,),
             )
         ],
         "events": [
-            {"at": iso(at), "recipient": n if n >= 0 else None, "kind": kind, "reply": reply}
-            for at, n, kind, reply in query(
-                connection, "SELECT at, n, kind, reply FROM event WHERE message = ? ORDER BY seq", (number,)
+            {"seq": seq, "at": iso(at), "recipient": n if n >= 0 else None, "kind": kind, "reply": reply}
+            for seq, at, n, kind, reply in query(
+                connection, "SELECT seq, at, n, kind, reply FROM event WHERE message = ? ORDER BY seq", (number,)
             )
         ],
     }

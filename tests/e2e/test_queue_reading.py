@@ -113,6 +113,28 @@ def test_show_tells_attempts_and_events_in_their_order(queue: Queue) -> None:
     assert any(line.startswith("  event") and "deferred 451@show.example 451 4.3.0" in line for line in lines)
 
 
+def test_explain_tells_in_order_what_was_decided_and_what_holds_it(queue: Queue) -> None:
+    message_id = queue.send("451@explain.example", "550@explain.example")
+    queue.until(message_id, "deferred", "bounced")
+    queue.verb("hold", message_id)
+    code, answer, _ = queue.verb("explain", message_id)
+    assert (code, answer["id"], answer["server"]) == (0, message_id, "running")
+    accepted, attempt, *decided, held = [line["what"] for line in answer["record"]]
+    assert accepted.startswith(f"accepted ({queue.server.facts['username']}, account default) from ")
+    assert attempt.startswith("attempt by direct to explain.example for 451@explain.example, 550@explain.example at ")
+    assert sorted(line.split(" 4", 1)[0].split(" 5", 1)[0] for line in decided) == [
+        "451@explain.example: put off:",
+        "550@explain.example: given up:",
+    ]
+    assert held == "451@explain.example: held by the operator"
+    first, second = [one["now"] for one in answer["recipients"]]
+    assert first == f"held by the operator; `relay queue release {message_id}` lets it go"
+    assert second == "finished: given up"
+    lines = queue.text("explain", message_id).splitlines()
+    assert lines[-2] == f"now: 451@explain.example is held: {first}"
+    queue.act("cancel", message_id)
+
+
 def test_retry_leaves_alone_whoever_does_not_wait(queue: Queue) -> None:
     message_id = queue.send("451@retry.example", "anna@retry.example")
     queue.until(message_id, "deferred", "delivered")
@@ -162,7 +184,8 @@ def test_thousands_of_ids_in_one_command_are_counted_together_and_once(queue: Qu
 
 @pytest.mark.parametrize("message_id", [UNKNOWN_IN_SPOOL_0, UNKNOWN_SPOOL])
 def test_an_id_nobody_knows_is_exit_code_1(queue: Queue, message_id: str) -> None:
-    assert queue.verb("show", message_id) == (1, None, f"relay: no message {message_id}\n")
+    for verb in ("show", "explain"):
+        assert queue.verb(verb, message_id) == (1, None, f"relay: no message {message_id}\n")
     for verb in ("retry", "cancel"):
         assert queue.act(verb, message_id) == (1, 0)
 
@@ -173,6 +196,9 @@ def test_without_a_server_reading_works_and_acting_says_what_to_start(queue: Que
     assert queue.server.stop() == 0
     assert queue.verb("list", "--domain", "later.example")[1]["messages"][0]["id"] == message_id
     assert queue.verb("show", message_id)[1]["recipients"][0]["state"] == "deferred"
+    code, answer, _ = queue.verb("explain", message_id)
+    assert (code, answer["server"]) == (0, "no answer")
+    assert answer["recipients"][0]["now"].endswith(", once a server runs")
     for verb in ("retry", "cancel"):
         code, answer, error = queue.verb(verb, message_id)
         assert (code, answer) == (2, None)

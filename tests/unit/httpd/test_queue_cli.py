@@ -25,7 +25,7 @@ def relay(tmp_path: Path) -> Relay:
     return run
 
 
-@pytest.mark.parametrize("verb", ["show", "hold", "release", "retry", "cancel"])
+@pytest.mark.parametrize("verb", ["show", "explain", "hold", "release", "retry", "cancel"])
 @pytest.mark.parametrize("message_id", [*NO_IDS, "1" * 16 + "\n"])
 def test_what_is_no_id_is_one_line_that_says_how_one_looks(relay: Relay, verb: str, message_id: str) -> None:
     result = relay(verb, message_id)

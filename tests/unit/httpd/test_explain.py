@@ -1,0 +1,76 @@
+"""`relay queue explain`: what it says holds a recipient, for every way it can be held."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from relay.cli.explain import explain
+
+NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
+PAST, LATER = "2027-01-15T07:59:00.000+00:00", "2027-01-15T09:00:00.000+00:00"
+AGAIN = "tried again at 2027-01-15T09:00:00Z, in 60 min"
+RUNNING: dict[str, Any] = {"paused": {}, "open": {}}
+
+
+def message(state: str, next_at: str | None, ended_at: str | None = PAST) -> dict[str, Any]:
+    attempt = {
+        "seq": 2, "started_at": PAST, "ended_at": ended_at, "transport": "direct", "destination": "d.example",
+        "host": "", "tls": "", "recipients": [0],
+    }  # fmt: skip
+    queued = {"seq": 1, "at": PAST, "recipient": None, "kind": "queued", "reply": ""}
+    deferred = {"seq": 3, "at": PAST, "recipient": 0, "kind": "deferred", "reply": "451 4.4.1 No answer"}
+    recipient = {"address": "c@d.example", "state": state, "next_at": next_at, "reply": ""}
+    return {
+        "id": "1" * 16, "account": "", "username": "", "from": None, "size": 10,
+        "recipients": [recipient], "attempts": [attempt], "events": [queued, deferred],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("state", "next_at", "status", "words"),
+    [
+        ("held", None, RUNNING, f"held by the operator; `relay queue release {'1' * 16}` lets it go"),
+        ("deferred", PAST, RUNNING, "due; it waits for a place at its next hop"),
+        ("deferred", LATER, RUNNING, AGAIN),
+        ("deferred", LATER, None, "tried again at 2027-01-15T09:00:00Z, in 60 min, once a server runs"),
+        (
+            "deferred",
+            PAST,
+            RUNNING | {"paused": {"direct": 200.0}},
+            "due; it waits for a place at its next hop; the route direct rests for 3 min more",
+        ),
+        (
+            "deferred",
+            LATER,
+            RUNNING | {"open": {"direct:d.example": 30.0, "direct:other.example": 9.0}},
+            "tried again at 2027-01-15T09:00:00Z, in 60 min;"
+            " the next hop direct:d.example is not dialled for 30 s more",
+        ),
+        (
+            "deferred",
+            LATER,
+            RUNNING | {"open": {"direct:o.example": 9.0}},
+            AGAIN,
+        ),
+        ("expired", None, None, "finished: given up because of its age"),
+    ],
+)
+def test_what_holds_a_recipient_is_said(state: str, next_at: str | None, status: Any, words: str) -> None:
+    (one,) = explain(message(state, next_at), NOW, status)["recipients"]
+    assert one["now"] == words
+
+
+def test_an_attempt_under_way_is_said_and_has_no_end() -> None:
+    found = explain(message("queued", PAST, ended_at=None), NOW, RUNNING)
+    assert found["recipients"][0]["now"] == "being delivered now"
+    assert found["record"][1]["what"] == "attempt by direct to d.example for c@d.example: without an end yet"
+
+
+def test_what_happened_in_one_millisecond_is_told_in_its_order() -> None:
+    assert [line["what"] for line in explain(message("deferred", LATER), NOW, None)["record"]] == [
+        "accepted (without a login) from <>, 10 octets",
+        "attempt by direct to d.example for c@d.example, no host reached, 0.00 s",
+        "c@d.example: put off: 451 4.4.1 No answer",
+    ]
