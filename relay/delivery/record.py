@@ -90,7 +90,7 @@ class Recorder:
         profile = self._settings.retry_profile(job.route.retry or self._settings.delivery.retry)
         by_index = {waiting.index: waiting for waiting in job.recipients}
         # One throw for all, so that who was put off together comes back together, under the same idempotency key.
-        dice = _OneThrow(self._random.random())
+        throw = self._random.random()
         results = tuple(
             result_of(
                 by_index[index],
@@ -99,7 +99,7 @@ class Recorder:
                 received_at=message.received_at,
                 now=now,
                 route_pause=self._settings.delivery.route_pause,
-                random=dice,
+                throw=throw,
                 put_off=tried.put_off,
             )
             for index, outcome in outcomes.items()
@@ -155,19 +155,6 @@ class Recorder:
             self._events.event(Event(now, result.kind, message.id, result.address, result.reply, detail))
             if result.next_at is not None:
                 self.on_deferred(result.next_at)
-
-
-class _OneThrow:
-    """Dice that have fallen."""
-
-    def __init__(self, number: float) -> None:
-        self._number = number
-
-    def random(self) -> float:
-        return self._number
-
-    def shuffle(self, x: list[str], /) -> None:
-        raise NotImplementedError
 
 
 def _failures(

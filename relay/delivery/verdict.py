@@ -1,4 +1,4 @@
-"""Verdict: an outcome and the retry profile make a recipient's result. Pure but for the injected dice."""
+"""Verdict: an outcome and the retry profile make a recipient's result. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from relay.mail.event import EventKind
 from relay.mail.outcome import Deferred, Delivered, Failed, Fault, InDoubt, Outcome, Sent
 from relay.mail.reply import Reply, printable
 from relay.policy.retry import next_attempt_at
-from relay.ports import QueuedRecipient, Random, RecipientResult
+from relay.ports import QueuedRecipient, RecipientResult
 from relay.settings import RetrySettings
 
 _SPREAD: Final = 0.1  # so that a queue that waits for one next hop does not come back all at once
@@ -29,7 +29,7 @@ def result_of(
     received_at: float,
     now: float,
     route_pause: float,
-    random: Random,
+    throw: float,
     put_off: float | None = None,
 ) -> RecipientResult:
     """What the attempt means for one recipient (design: docs/lifecycle.md).
@@ -60,10 +60,10 @@ def result_of(
             return result(EventKind.DEFERRED, next_at=now + route_pause, counts=False)
     if put_off is not None and now + put_off <= received_at + (profile.expire or sum(profile.delays)):
         # Uses up no attempt. Once it is as old as its profile makes it, one is used each time, so that it ends.
-        return result(EventKind.DEFERRED, next_at=now + put_off * (1 + _SPREAD * random.random()), counts=False)
+        return result(EventKind.DEFERRED, next_at=now + put_off * (1 + _SPREAD * throw), counts=False)
     attempts = waiting.attempts + 1
     hint = outcome.retry_after if isinstance(outcome, Deferred) else None
-    next_at = next_attempt_at(profile, attempts=attempts, received_at=received_at, now=now, random=random, hint=hint)
+    next_at = next_attempt_at(profile, attempts=attempts, received_at=received_at, now=now, throw=throw, hint=hint)
     if next_at is not None:
         kind = EventKind.IN_DOUBT if isinstance(outcome, InDoubt) else EventKind.DEFERRED
         return result(kind, next_at=next_at)

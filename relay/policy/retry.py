@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from relay.ports import Random
 from relay.settings import RetrySettings
 
 SHORTEST_HINT: Final = 30.0
@@ -17,18 +16,19 @@ def next_attempt_at(
     attempts: int,
     received_at: float,
     now: float,
-    random: Random,
+    throw: float,
     hint: float | None = None,
 ) -> float | None:
     """Seconds since the epoch of the next attempt, None when the profile is exhausted.
 
-    `attempts` counts those made, this one included. `hint` is the peer's wish in seconds, clamped to 30 s - 4 h;
-    it can lengthen a wait, never shorten it below its own value. A message always gets its first retry, whatever
-    its age: a clock that jumps forward must not bounce a queue at one look.
+    `attempts` counts those made, this one included. `throw`, between 0 and 1, places the jitter: who was put off
+    together shares it and comes back together. `hint` is the peer's wish in seconds, clamped to 30 s - 4 h; it can
+    lengthen a wait, never shorten it below its own value. A message always gets its first retry, whatever its age: a
+    clock that jumps forward must not bounce a queue at one look.
     """
     if attempts > len(profile.delays):
         return None
-    delay = profile.delays[attempts - 1] * (1 + profile.jitter * (2 * random.random() - 1))
+    delay = profile.delays[attempts - 1] * (1 + profile.jitter * (2 * throw - 1))
     if hint is not None:
         delay = max(delay, min(max(hint, SHORTEST_HINT), LONGEST_HINT))
     if profile.expire and attempts > 1 and now + delay > received_at + profile.expire:

@@ -17,17 +17,9 @@ OK, LATER, NO = reply(250, "2.0.0", "Ok"), reply(451, "4.0.0", "Later"), reply(5
 PROFILE = RetrySettings(delays=(100, 200), jitter=0, expire=1000)
 
 
-class Middle:
-    def random(self) -> float:
-        return 0.5
-
-    def shuffle(self, x: list[str], /) -> None:
-        raise AssertionError
-
-
 def result(outcome, *, attempts=0, now=START, next_at=START, profile=PROFILE):
     waiting = QueuedRecipient(4, Recipient("c@d.example"), attempts, next_at)
-    return result_of(waiting, outcome, profile=profile, received_at=START, now=now, route_pause=300, random=Middle())
+    return result_of(waiting, outcome, profile=profile, received_at=START, now=now, route_pause=300, throw=0.5)
 
 
 @pytest.mark.parametrize(

@@ -16,22 +16,9 @@ START = 1_800_000_000.0
 PROFILES = [Settings().retry_profile(name) for name in ("sendarix", "mta", "otp")]
 
 
-class Dice:
-    """Shows one number."""
-
-    def __init__(self, number: float) -> None:
-        self.number = number
-
-    def random(self) -> float:
-        return self.number
-
-    def shuffle(self, x: list[str], /) -> None:
-        raise AssertionError
-
-
 def wait(profile: RetrySettings, attempts: int, *, number: float = 0.5, age: float = 0.0, hint: float | None = None):
     now = START + age
-    at = next_attempt_at(profile, attempts=attempts, received_at=START, now=now, random=Dice(number), hint=hint)
+    at = next_attempt_at(profile, attempts=attempts, received_at=START, now=now, throw=number, hint=hint)
     return None if at is None else at - now
 
 
