@@ -135,6 +135,20 @@ def test_explain_tells_in_order_what_was_decided_and_what_holds_it(queue: Queue)
     queue.act("cancel", message_id)
 
 
+def test_top_shows_rates_and_what_waits(queue: Queue) -> None:
+    message_id = queue.send("451@top.example")
+    queue.until(message_id, "deferred")
+    offset = str(queue.server.offset)
+    done = relay("--config", queue.server.config, "top", "--once", "--json", "--port-offset", offset)
+    assert done.returncode == 0, done.stderr
+    picture = json.loads(done.stdout)
+    assert set(picture["rates"]) == {"accepted", "delivered", "sent", "deferred", "bounced"}
+    assert picture["queue"]["deferred"] >= 1
+    assert picture["oldest_seconds"] > 0
+    assert (picture["sessions"], picture["silent_spools"]) == (0, [])
+    queue.act("cancel", message_id)
+
+
 def test_retry_leaves_alone_whoever_does_not_wait(queue: Queue) -> None:
     message_id = queue.send("451@retry.example", "anna@retry.example")
     queue.until(message_id, "deferred", "delivered")
