@@ -166,10 +166,8 @@ def render(picture: Picture) -> str:
     lines += [f"shut          {printable(name)}  {left:.0f} s more" for name, left in sorted(picture.shut.items())]
     if picture.next_hops:
         lines.append(f"{'waiting':>8} {'running':>8}  next hop")
-    lines += [
-        f"{hop['waiting']:>8} {hop['running']:>8}  {printable(hop['next_hop'])}"
-        for hop in picture.next_hops[:_MOST_HOPS]
-    ]
+    for hop in picture.next_hops[:_MOST_HOPS]:
+        lines.append(f"{hop['waiting']:>8} {hop['running']:>8}  {printable(hop['next_hop'])}")
     if len(picture.next_hops) > _MOST_HOPS:
         lines.append(f"and {len(picture.next_hops) - _MOST_HOPS} more")
     return "\n".join(lines)
