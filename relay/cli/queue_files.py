@@ -21,7 +21,7 @@ def files(settings: Settings) -> list[Path]:
     """Databases of all spools there are, whichever worker has them now. Raises StoreError."""
     folder = settings.server.var / "spool"
     try:
-        return sorted(path for path in folder.iterdir() if path.suffix == ".db")
+        return sorted(path for path in folder.iterdir() if path.suffix == ".db" and path.stem.isdecimal())
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -77,3 +77,14 @@ def test_a_file_that_is_no_spool_is_one_line(relay: Relay, tmp_path: Path, comma
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("relay: ")
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [("list",), ("cancel", "--all")])
+def test_a_stranger_s_file_in_the_spool_folder_is_stepped_over(
+    relay: Relay, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool" / "copy of 0.db").write_bytes(b"")
+    result = relay(*command)
+    assert result.exit_code in (0, 1)
+    assert result.exception is None or isinstance(result.exception, SystemExit)
