@@ -20,6 +20,7 @@ from relay.settings import Settings, load_settings
 
 SYSTEM_CONFIG = Path("/etc/sendrelay/relay.toml")
 LOCAL_CONFIG = Path("var/relay.toml")
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 
 def fail(message: object, code: int = 2) -> NoReturn:
@@ -52,6 +53,11 @@ def config_path(ctx: typer.Context) -> Path:
         if candidate.is_file() and candidate.stat().st_uid in (0, os.geteuid()):
             return candidate
     raise SettingsError(f"no configuration; pass --config FILE or create {SYSTEM_CONFIG} with `relay init`")
+
+
+def reachable(address: str) -> str:
+    """Where a client on this machine finds what listens on `address`."""
+    return _ANY_ADDRESS.get(address, address)
 
 
 def print_json(value: Any) -> None:

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import aiosmtplib
 import typer
 
-from relay.cli.common import fail, load, operator_errors, print_json
+from relay.cli.common import fail, load, operator_errors, print_json, reachable
 from relay.cli.sandbox import SANDBOX_FILE
 from relay.mail.dates import date_time
 from relay.mail.errors import SettingsError
@@ -43,7 +43,7 @@ def send(
         user, password, offset = _credentials(settings, username, password_file)
         listener = _listener(settings)
         content = eml.read_bytes() if eml else _message(sender or user, recipients, subject, text)
-        host = "127.0.0.1" if listener.address in ("0.0.0.0", "") else listener.address
+        host = reachable(listener.address)
         tls: Literal["implicit", "starttls"] = "implicit" if listener.tls == "implicit" else "starttls"
         try:
             replies = asyncio.run(

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from relay.cli.common import load, operator_errors, print_json
+from relay.cli.common import load, operator_errors, print_json, reachable
 from relay.cli.control import request
 from relay.cli.queue_files import files, read
 from relay.mail.errors import OperatorError
@@ -34,7 +34,6 @@ _RATES: Final = {
     "deferred": ("relay_deliveries_total", 'outcome="deferred"'),
     "bounced": ("relay_finished_recipients_total", 'state="bounced"'),
 }
-_ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 _SECOND: Final = 1.0
 _MOST_HOPS: Final = 15
 _CLEAR: Final = "\x1b[H\x1b[J"
@@ -102,8 +101,7 @@ def _metrics(settings: Settings, offset: int) -> dict[str, float] | None:
     """None when nobody answers, or HTTP is off."""
     if not settings.http.enabled:
         return None
-    address = _ANYWHERE.get(settings.http.address, settings.http.address)
-    connection = http.client.HTTPConnection(address, settings.http.port + offset, timeout=5)
+    connection = http.client.HTTPConnection(reachable(settings.http.address), settings.http.port + offset, timeout=5)
     try:
         connection.request("GET", "/metrics")
         answer = connection.getresponse()

@@ -6,17 +6,14 @@ its parts cannot be told apart, `problem` says why.
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from relay.mail.errors import MessageSyntaxError
-from relay.mail.message import HeaderField, first_value, header_block, header_fields
+from relay.mail.message import HeaderField, first_value, header_block, header_fields, signature_tags
 from relay.mail.mime import decode_words
 from relay.mail.parts import take_apart
 from relay.ports import InboxMessage
-
-_SIGNATURE_TAG: Final = re.compile(r"(?:^|;)\s*(d|s|a)\s*=\s*([^;\s]+)")
 
 
 def entry(message: InboxMessage) -> dict[str, Any]:
@@ -32,7 +29,7 @@ def entry(message: InboxMessage) -> dict[str, Any]:
         "subject": _decoded(header, "subject"),
         "tls": message.tls,
         "size": message.size,
-        "signed": signatures(header),
+        "signed": signature_tags(header),
     }
 
 
@@ -51,13 +48,6 @@ def _decoded(header: bytes, name: str) -> str | None:
     """The first field of that name with its encoded words (RFC 2047) decoded, in one line."""
     value = first_value(header, name)
     return None if value is None else decode_words(value)[0]
-
-
-def signatures(header: bytes) -> list[dict[str, str]]:
-    """Domain, selector and algorithm of each DKIM-Signature; not whether it verifies."""
-    return [
-        dict(_SIGNATURE_TAG.findall(field.text)) for field in header_fields(header) if field.name == "dkim-signature"
-    ]
 
 
 def _parts(content: bytes) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from relay.mail.errors import AddressSyntaxError
 
 LOCAL_PART_OCTETS: Final = 64
 DOMAIN_OCTETS: Final = 255
-PATH_OCTETS: Final = 256
 
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"
 _UTF8 = r"\u0080-\U0010ffff"

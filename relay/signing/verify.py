@@ -7,17 +7,15 @@ Source: RFC 6376 §6.1.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import dkim
 
-from relay.mail.message import header_block, header_fields
+from relay.mail.message import header_block, signature_tags
 from relay.mail.reply import printable
 
-_TAG: Final = re.compile(r"(?:^|;)\s*([dsa])\s*=\s*([^;\s]+)")
 _LONGEST: Final = 26_214_400
 
 
@@ -34,17 +32,12 @@ class Verdict:
 
 def key_names(content: bytes) -> list[str]:
     """Where DNS holds the keys of the signatures: `selector._domainkey.domain`, each once."""
-    return list(dict.fromkeys(_key_name(tags) for tags in _signatures(content)))
+    return list(dict.fromkeys(_key_name(tags) for tags in signature_tags(header_block(content))))
 
 
 def verify(content: bytes, keys: Mapping[str, str]) -> list[Verdict]:
     """`keys` holds TXT records by name; a name that is not in it has none."""
-    return [_verdict(content, index, tags, keys) for index, tags in enumerate(_signatures(content))]
-
-
-def _signatures(content: bytes) -> list[dict[str, str]]:
-    fields = header_fields(header_block(content))
-    return [dict(_TAG.findall(field.text)) for field in fields if field.name == "dkim-signature"]
+    return [_verdict(content, index, tags, keys) for index, tags in enumerate(signature_tags(header_block(content)))]
 
 
 def _key_name(tags: Mapping[str, str]) -> str:

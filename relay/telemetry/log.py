@@ -61,7 +61,6 @@ class MailLog:
         render = (console_renderer if console else json_renderer)(clock)
         output = Output(descriptor, lambda lost: render("warning", "log_lost", {"lines": lost}))
         self._log = _Lines(output, render, _LEVELS[level])
-        self.debugging = level == "debug"
 
     # --- the process ---------------------------------------------------------------------------------------
 
