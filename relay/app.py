@@ -39,9 +39,11 @@ from relay.ports import SystemClock, Transport, system_random
 from relay.settings import Settings
 from relay.signing.dkim import DkimSigner
 from relay.signing.keys import KeyStore
+from relay.smtpd.guard import Guard
 from relay.smtpd.handler import Handler
 from relay.smtpd.listener import Listeners, server_tls_context
 from relay.smtpd.sandbox_mx import SandboxMx
+from relay.smtpd.tally import Tally
 from relay.store.disk import Disk
 from relay.store.inbox import Inbox
 from relay.store.registry import REGISTRY_FILE, Registry
@@ -69,10 +71,11 @@ class Sockets:
 class Worker:
     """Worker number `index` of its server."""
 
-    def __init__(self, settings: Settings, index: int, sockets: Sockets) -> None:
+    def __init__(self, settings: Settings, index: int, sockets: Sockets, tally: Tally) -> None:
         self._settings = settings
         self._index = index
         self._sockets = sockets
+        self._tally = tally
         self._clock = SystemClock()
         log = MailLog(self._clock, format=settings.log.format, level=settings.log.level)
         route_library_logs(log)
@@ -187,8 +190,9 @@ class Worker:
         passwords = PasswordVerifier(self._clock)
         authenticator = CredentialAuthenticator(self._registry, passwords, self._clock)
         spf = SpfChecker(self._resolver, hostname=settings.hostname)
+        guard = Guard(settings.guard, self._tally.for_worker(self._index), self._clock)
         for listener in settings.listener:
-            hooks = Handler(listener, settings.inbound, intake, authenticator, spf, self.telemetry.bug)
+            hooks = Handler(listener, settings.inbound, intake, authenticator, spf, self.telemetry.bug, guard)
             sockets = self._sockets.smtp[listener.name]
             await self._listeners.serve(listener, hooks, sockets)
             for bound in sockets:

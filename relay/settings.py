@@ -7,6 +7,7 @@ Secrets never stand in the file: `*_file` settings name a file that holds one.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import re
 import socket
@@ -30,7 +31,21 @@ def _rate(text: str) -> str:
     return text
 
 
+def per_second(rate: str) -> float:
+    """`300/minute` as 5.0."""
+    count, _, unit = rate.partition("/")
+    return int(count) / {"second": 1, "minute": 60, "hour": 3600}[unit]
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        raise ValueError("write a network as 192.0.2.0/24 or 2001:db8::/32, without host bits") from None
+
+
 Rate = Annotated[str, AfterValidator(_rate)]
+Network = Annotated[str, AfterValidator(_network)]
 
 
 class _Section(BaseModel):
@@ -98,8 +113,31 @@ class LimitSettings(_Section):
     session_timeout: Seconds = Field(3600.0, description="Seconds a whole session may last")
     connections: int = Field(5000, ge=1, description="Open sessions a worker; 421 4.3.2 beyond")
     errors: int = Field(20, ge=1, description="5xx replies a session; 421 4.7.0 beyond")
+    error_delay: float = Field(1.0, ge=0, le=30, description="Seconds a session is let wait after half of `errors`")
     auth_failures: int = Field(5, ge=1, description="Failed AUTH a session; 421 4.7.0 beyond")
     memory: int = Field(536_870_912, ge=1_048_576, description="Octets in flight a worker; 452 4.3.1 beyond")
+
+
+class GuardSettings(_Section):
+    """What one client may do, over all connections and workers. An IPv4 address is a client, an IPv6 /64 is one."""
+
+    connections: int = Field(100, ge=0, description="Open sessions of a client; 421 4.7.0 beyond; 0: no limit")
+    connection_rate: Rate | Literal[""] = Field(
+        "", description="New sessions of a client, such as 60/minute; 421 beyond"
+    )
+    message_rate: Rate | Literal[""] = Field("", description="Messages of a client, such as 500/hour; 450 4.7.0 beyond")
+    login_message_rate: Rate | Literal[""] = Field("", description="Messages of a login; 450 4.7.0 beyond")
+    recipients_per_day: int = Field(
+        0, ge=0, description="Recipients of a login in 24 hours; 452 4.5.3 beyond; 0: no limit"
+    )
+    auth_failures: int = Field(
+        10,
+        ge=0,
+        description="Failed AUTH of a client in auth_window; 421 4.7.0 beyond, but for logins that worked from there",
+    )
+    subnet_auth_failures: int = Field(100, ge=0, description="The same for a /24 or /48; 0: no limit")
+    auth_window: Seconds = Field(600.0, description="Seconds in which failures count")
+    exempt: tuple[Network, ...] = Field(("127.0.0.0/8", "::1/128"), description="Networks that are not limited")
 
 
 class InboundSettings(_Section):
@@ -214,8 +252,7 @@ class RateLimitSettings(_Section):
 
     @property
     def per_second(self) -> float:
-        count, _, unit = self.rate.partition("/")
-        return int(count) / {"second": 1, "minute": 60, "hour": 3600}[unit]
+        return per_second(self.rate)
 
 
 class SmarthostSettings(_Section):
@@ -273,6 +310,7 @@ class Settings(_Section):
     log: LogSettings = LogSettings()
     tls: TlsSettings = TlsSettings()
     limits: LimitSettings = LimitSettings()
+    guard: GuardSettings = GuardSettings()
     inbound: InboundSettings = InboundSettings()
     http: HttpSettings = HttpSettings()
     dns: DnsSettings = DnsSettings()

@@ -26,6 +26,7 @@ from relay.app import Sockets, Worker
 from relay.mail.errors import OperatorError, SettingsError
 from relay.ports import SystemClock
 from relay.settings import Settings
+from relay.smtpd.tally import Tally
 from relay.telemetry.systemd import Notifier
 
 _BEAT_SECONDS: Final = 1.0
@@ -48,7 +49,7 @@ def serve(settings: Settings, sockets: Sockets, on_ready: Callable[[], None]) ->
         on_ready()
 
     if settings.server.worker_count == 1:
-        return _run_worker(settings, 0, sockets, ready, lambda: _beat(notifier))
+        return _run_worker(settings, 0, sockets, Tally(1, SystemClock()), ready, lambda: _beat(notifier))
     return Supervisor(settings, sockets, notifier, ready).run()
 
 
@@ -69,12 +70,17 @@ def drop_privileges(user: str) -> None:
 
 
 def _run_worker(
-    settings: Settings, index: int, sockets: Sockets, ready: Callable[[], None], beat: Callable[[], bool]
+    settings: Settings,
+    index: int,
+    sockets: Sockets,
+    tally: Tally,
+    ready: Callable[[], None],
+    beat: Callable[[], bool],
 ) -> int:
     """One worker in this process; `beat` is called every second and answers whether to go on."""
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_work(settings, index, sockets, ready, beat))
+            runner.run(_work(settings, index, sockets, tally, ready, beat))
     except OperatorError as error:
         print(f"relay: {error}", file=sys.stderr)
         return _TO_FIX
@@ -82,10 +88,15 @@ def _run_worker(
 
 
 async def _work(
-    settings: Settings, index: int, sockets: Sockets, ready: Callable[[], None], beat: Callable[[], bool]
+    settings: Settings,
+    index: int,
+    sockets: Sockets,
+    tally: Tally,
+    ready: Callable[[], None],
+    beat: Callable[[], bool],
 ) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    worker = Worker(settings, index, sockets)
+    worker = Worker(settings, index, sockets, tally)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, worker.reload)
@@ -141,6 +152,8 @@ class Supervisor:
         self._notifier = notifier
         self._on_ready = ready
         self._announced = False
+        # Made before the first fork, so that all workers count in the same memory.
+        self._tally = Tally(settings.server.worker_count, SystemClock())
         self._children = [_Child(index) for index in range(settings.server.worker_count)]
         self._stopping = False
         self._code = 0
@@ -253,7 +266,7 @@ class Supervisor:
             code = 1
             try:
                 code = _run_worker(
-                    self._settings, child.index, self._sockets, lambda: None, lambda: _write_beat(writing)
+                    self._settings, child.index, self._sockets, self._tally, lambda: None, lambda: _write_beat(writing)
                 )
             except BaseException:
                 # Nobody above will print it: os._exit is next.

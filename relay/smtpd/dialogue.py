@@ -51,7 +51,7 @@ class Dialogue:
         self._output_size = 0
         self._mode: Callable[[], bool] = self._read_command
         self._exchange: Exchange | None = None
-        self._errors = 0
+        self.errors = 0
         self._auth_failures = 0
 
     # --- what the driver calls -----------------------------------------------------------------------------
@@ -165,8 +165,8 @@ class Dialogue:
         self._say(answer)
         self.rejections.append(answer)
         if answer.permanent:
-            self._errors += 1
-            if self._errors >= self._limits.errors and not self.closing:
+            self.errors += 1
+            if self.errors >= self._limits.errors and not self.closing:
                 self.hang_up(replies.TOO_MANY_ERRORS)
 
     def _answer(self, answer: Reply) -> None:
@@ -354,7 +354,9 @@ class Dialogue:
             return self._say(replies.AUTHENTICATED)
         self._refuse(result)
         self._auth_failures += result.permanent
-        if self._auth_failures >= self._limits.auth_failures and not self.closing:
+        if result.code == 421:
+            self.closing = True
+        elif self._auth_failures >= self._limits.auth_failures and not self.closing:
             self.hang_up(replies.TOO_MANY_FAILURES)
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
@@ -46,6 +47,22 @@ class Intake(Protocol):
     ) -> Reply: ...
 
 
+class Guard(Protocol):
+    """What one client may do over all its connections (`guard.Guard`)."""
+
+    def connect(self, peer: str) -> Reply | None: ...
+
+    def leave(self, peer: str) -> None: ...
+
+    def message(self, peer: str, login: Login | None) -> Reply | None: ...
+
+    def recipient(self, login: Login | None) -> Reply | None: ...
+
+    def before_authentication(self, peer: str, username: str) -> Reply | float: ...
+
+    def authenticated(self, peer: str, username: str, *, success: bool) -> None: ...
+
+
 class Handler:
     """Hooks of one listener (see `hooks.Hooks`); holds no state of a session."""
 
@@ -57,6 +74,7 @@ class Handler:
         authenticator: Authenticator,
         spf: SpfCheck,
         on_bug: Callable[[Exception], None],
+        guard: Guard,
     ) -> None:
         self._listener = listener
         self._inbound = inbound
@@ -66,12 +84,16 @@ class Handler:
         self._authenticator = authenticator
         self._spf = spf
         self._on_bug = on_bug
+        self._guard = guard
+        self.connected = guard.connect
+        self.left = guard.leave
 
     def mail(self, session: Session, transaction: MailTransaction) -> Reply | Awaitable[Reply]:
         """Is the client known, can mail be taken, and is this sender among the client's rights?"""
         if session.login is None and self._listener.role == "submission":
             return _AUTH_REQUIRED
         refusal = self._intake.refusal()
+        refusal = refusal or self._guard.message(session.peer, session.login)
         if refusal is not None:
             return refusal
         if session.login is not None:
@@ -84,7 +106,7 @@ class Handler:
 
     def rcpt(self, session: Session, transaction: MailTransaction, address: str) -> Reply | Awaitable[Reply]:
         if session.login is not None:
-            return _RECIPIENT_OK
+            return self._guard.recipient(session.login) or _RECIPIENT_OK
         local, _, domain = address.rpartition("@")
         if to_ascii_domain(domain) not in self._inbound_domains:
             return _RELAYING_DENIED
@@ -102,6 +124,11 @@ class Handler:
     async def authenticate(self, session: Session, mechanism: str, credentials: Credentials) -> Login | Reply:
         if credentials.authorize_as not in ("", credentials.username):
             return _AUTHZID
+        delay = self._guard.before_authentication(session.peer, credentials.username)
+        if isinstance(delay, Reply):
+            return delay
+        if delay:
+            await asyncio.sleep(delay)
         try:
             login = await self._authenticator.verify(credentials.username, credentials.password)
         except AuthBusyError:
@@ -109,6 +136,7 @@ class Handler:
         except Exception as error:
             self._on_bug(error)
             return _INTERNAL
+        self._guard.authenticated(session.peer, credentials.username, success=login is not None)
         return login or _AUTH_FAILED
 
     def _sender_right(self, login: Login, sender: str | None) -> Reply:

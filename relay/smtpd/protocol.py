@@ -81,6 +81,8 @@ class RelaySMTP(SMTP):
         self._early = b""
         self._eof = False
         self._unread = False
+        self._later = b""
+        self._patience: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
     # --- asyncio.Protocol ----------------------------------------------------------------------------------
@@ -96,16 +98,21 @@ class RelaySMTP(SMTP):
         session = Session(str(peer[0]), int(peer[1]), "", "SMTP", port.settings.name)
         self.dialogue = Dialogue(port.hooks, port.settings, port.limits, port.hostname, session)
         self._end = self.loop.time() + port.limits.session_timeout
-        crowded = len(port.sessions) >= port.limits.connections
+        refusal = port.hooks.connected(session.peer)
+        if port.draining():
+            refusal = _DRAINING
+        elif len(port.sessions) >= port.limits.connections:
+            refusal = _FULL
         port.sessions.add(self)
         port.observer.session_opened(session)
         implicit = port.settings.tls == "implicit"
-        if crowded or port.draining():
+        if refusal is not None:
             if implicit:
                 # Inside TLS nobody listens yet.
                 self.dialogue.closing = True
             else:
-                self.dialogue.hang_up(_FULL if crowded else _DRAINING)
+                self.dialogue.hang_up(refusal)
+                port.observer.rejected(session, refusal)
         elif implicit:
             self._start(StartTls())
             return
@@ -123,11 +130,31 @@ class RelaySMTP(SMTP):
             return
         if self.transport.is_closing():
             return
+        if self.dialogue.errors * 2 >= self._port.limits.errors and not self.dialogue.in_data:
+            self._take_later(data)
+        else:
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
         try:
             self.dialogue.receive(data)
             self._flush()
         except Exception as error:
             self._broken(error)
+
+    def _take_later(self, data: bytes) -> None:
+        """Who has used up half of its errors is heard only now and then."""
+        self._later += data
+        self.transport.pause_reading()
+        if self._patience is None:
+            self._patience = self.loop.call_later(self._port.limits.error_delay, self._go_on_slowly)
+
+    def _go_on_slowly(self) -> None:
+        self._patience = None
+        data, self._later = self._later, b""
+        if not self.transport.is_closing():
+            self._take(data)
+            self._read_on()
 
     def eof_received(self) -> bool:
         """A client may half-close after its last dot and still wants the answer."""
@@ -140,6 +167,7 @@ class RelaySMTP(SMTP):
         self.dialogue.lost()
         if self in port.sessions:
             port.sessions.discard(self)
+            port.hooks.left(self.dialogue.session.peer)
             port.observer.session_closed(self.dialogue.session)
 
     def pause_writing(self) -> None:
@@ -198,7 +226,8 @@ class RelaySMTP(SMTP):
         return answered
 
     def _read_on(self) -> None:
-        if not (self._unread or self._eof or self._task is not None or self.transport.is_closing()):
+        busy = self._task is not None or self._patience is not None
+        if not (busy or self._unread or self._eof or self.transport.is_closing()):
             self.transport.resume_reading()
 
     def _extend(self, seconds: float) -> None:

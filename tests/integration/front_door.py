@@ -17,9 +17,11 @@ from relay.intake.accept import Accept
 from relay.mail.reply import Reply
 from relay.mail.session import Login, Session, TlsFacts
 from relay.ports import NewMessage, QueuedMessage, SystemClock
-from relay.settings import InboundSettings, LimitSettings, ListenerSettings
+from relay.settings import GuardSettings, InboundSettings, LimitSettings, ListenerSettings
+from relay.smtpd.guard import Guard
 from relay.smtpd.handler import Handler
 from relay.smtpd.listener import Listeners, bind
+from relay.smtpd.tally import Tally
 from relay.store.spool import SqliteSpool
 
 MESSAGE = b"From: a@b.example\r\nSubject: hello\r\n\r\nHi\r\n"
@@ -90,6 +92,7 @@ class FrontDoor:
         self._folder = folder
         self.options = options
         self.limits = LimitSettings(**options.pop("limits", {}))
+        self.guard = options.pop("guard", {})
         self.drain_timeout = options.pop("drain_timeout", 5.0)
         self.observer = Observer()
         self.stored: list[QueuedMessage] = []
@@ -113,7 +116,9 @@ class FrontDoor:
             **{"name": "test", "address": "127.0.0.1", "port": 0, "plaintext_auth": True, **self.options}
         )
         inbound = InboundSettings(domains=("ours.example",), spf="off")
-        handler = Handler(settings, inbound, intake, _Authenticator(), None, self.observer.bug)  # type: ignore[arg-type]
+        clock = SystemClock()
+        guard = Guard(GuardSettings(**self.guard), Tally(1, clock).for_worker(0), clock)
+        handler = Handler(settings, inbound, intake, _Authenticator(), None, self.observer.bug, guard)  # type: ignore[arg-type]
         listening = bind("127.0.0.1", 0, "listener test")
         self.port = listening.getsockname()[1]
         await self.listeners.serve(settings, handler, [listening])

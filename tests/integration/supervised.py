@@ -27,7 +27,12 @@ supervisor._FIRST_BACKOFF = 0.2
 
 def main(folder: Path, behaviour: str) -> int:
     def run_worker(
-        settings: Settings, index: int, sockets: Sockets, ready: Callable[[], None], beat: Callable[[], bool]
+        settings: Settings,
+        index: int,
+        sockets: Sockets,
+        tally: object,
+        ready: Callable[[], None],
+        beat: Callable[[], bool],
     ) -> int:
         number = len(list(folder.glob(f"{index}.*")))
         (folder / f"{index}.{number}").write_text(str(os.getpid()))

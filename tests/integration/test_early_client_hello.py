@@ -29,6 +29,10 @@ class _Observer:
 class _Hooks:
     """For a session that never gets as far as a command."""
 
+    def connected(self, peer: str) -> None: ...
+
+    def left(self, peer: str) -> None: ...
+
     def hold(self, octets: int) -> bool:
         return True
 

@@ -1,7 +1,7 @@
 """Reads and plays a transcript: an SMTP session written down as an RFC prints one.
 
     # why                     a comment
-    ! listener tls=none       settings of the session: listener, limits, inbound, spf, session, disk, together
+    ! listener tls=none       settings of the session: listener, limits, guard, inbound, spf, session, disk, together
     C: text                   a line of the client, CRLF is added; `C- text` is the same without it
     S: text                   a line of the server
     -- TLS --                 the handshake after STARTTLS
@@ -26,11 +26,13 @@ from typing import Any
 from relay.intake.accept import Accept
 from relay.mail.reply import reply
 from relay.mail.session import Login, SenderRights, Session, TlsFacts
-from relay.ports import NewMessage, QueuedMessage, SpfResult
-from relay.settings import InboundSettings, LimitSettings, ListenerSettings
+from relay.ports import NewMessage, QueuedMessage, SpfResult, SystemClock
+from relay.settings import GuardSettings, InboundSettings, LimitSettings, ListenerSettings
 from relay.smtpd.dialogue import Dialogue
+from relay.smtpd.guard import Guard
 from relay.smtpd.handler import Handler
 from relay.smtpd.hooks import StartTls
+from relay.smtpd.tally import Tally
 
 TLS = TlsFacts("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256)
 USERS = {
@@ -197,8 +199,10 @@ class Player:
         self.intake = Recorder(limits, disk_full="disk" in settings)
         self.authenticator = _Authenticator()
         spf = _Spf(section("spf").get("result", "none"))
+        clock = SystemClock()
+        guard = Guard(GuardSettings(**section("guard")), Tally(1, clock).for_worker(0), clock)
         handler = Handler(
-            listener, InboundSettings(**{"spf": "off", **inbound}), self.intake, self.authenticator, spf, fail
+            listener, InboundSettings(**{"spf": "off", **inbound}), self.intake, self.authenticator, spf, fail, guard
         )
         facts = Session("192.0.2.1", 4000, "", "SMTP", "test", TLS if listener.tls == "implicit" else None)
         if "as" in section("session"):

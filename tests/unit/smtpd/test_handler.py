@@ -19,6 +19,23 @@ from relay.smtpd.transaction import MailTransaction
 _STRANGER = Session("192.0.2.1", 4000, "client.example", "ESMTP", "mx")
 
 
+class _NoGuard:
+    """Lets everybody do everything."""
+
+    def connect(self, peer: str) -> None: ...
+
+    def leave(self, peer: str) -> None: ...
+
+    def message(self, peer: str, login: Login | None) -> None: ...
+
+    def recipient(self, login: Login | None) -> None: ...
+
+    def before_authentication(self, peer: str, username: str) -> float:
+        return 0.0
+
+    def authenticated(self, peer: str, username: str, *, success: bool) -> None: ...
+
+
 class _Broken:
     """Everything behind the door fails."""
 
@@ -47,7 +64,9 @@ def test_a_bug_is_451_and_its_detail_is_told_to_the_observer_alone(hook: str) ->
     bugs: list[Exception] = []
     broken = _Broken()
     listener = ListenerSettings(name="mx", port=0, role="mx")
-    handler = Handler(listener, InboundSettings(domains=("ours.example",)), broken, broken, broken, bugs.append)
+    handler = Handler(
+        listener, InboundSettings(domains=("ours.example",)), broken, broken, broken, bugs.append, _NoGuard()
+    )
     transaction = MailTransaction(MailCommand("a@b.example"))
     transaction.add("bob@ours.example")
     answers: dict[str, Any] = {
@@ -73,4 +92,5 @@ def test_a_domain_that_is_none_stops_the_start_with_its_name() -> None:
             _Broken(),
             _Broken(),
             print,
+            _NoGuard(),
         )
