@@ -5,7 +5,7 @@ VAR ?= var
 PORT_OFFSET ?= 0
 RELAY := $(VENV)/bin/relay
 
-.PHONY: run test check interop bench format clean
+.PHONY: run test check interop bench attack format clean
 
 run: $(VENV)/.installed
 	@$(RELAY) init --sandbox --var '$(VAR)' --port-offset $(PORT_OFFSET)
@@ -25,6 +25,9 @@ interop: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(VENV)/bin/python -m bench
+
+attack: $(VENV)/.installed
+	$(VENV)/bin/python -m bench.attack
 
 format: $(VENV)/.developed
 	$(VENV)/bin/ruff check --fix relay tests bench

@@ -121,6 +121,10 @@ class RelayServer:
         # OpenDKIM signs with one RSA key; the Ed25519 key waits.
         self._relay("domain", "use", DOMAIN, _SELECTOR)
 
+    def add_to_configuration(self, text: str) -> None:
+        with self._config.open("a") as file:
+            file.write(text)
+
     def start(self) -> None:
         self.sink.restart()
         command = [self._program, "--config", str(self._config), "serve"]
