@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from relay.mail.directives import NO_DIRECTIVES, Directives
 from relay.mail.envelope import Envelope, Recipient
 from relay.mail.event import Event, EventKind
 from relay.mail.outcome import Outcome
@@ -103,7 +104,8 @@ class DeliveryRequest:
     """One attempt at one next hop: the recipients of one message that go there together.
 
     `destination` is the recipient domain for `direct`; other transports ignore it. `attempt` counts from 1.
-    `idempotency_key` is stable over all attempts for the same message and recipients.
+    `idempotency_key` is stable over all attempts for the same message and recipients. `directives`: what the header
+    fields of its author ask for; they are not in the content any more.
     """
 
     message_id: str
@@ -114,6 +116,7 @@ class DeliveryRequest:
     envelope: Envelope
     attempt: int = 1
     idempotency_key: str = ""
+    directives: Directives = NO_DIRECTIVES
 
 
 @dataclass(frozen=True, slots=True)

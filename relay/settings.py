@@ -44,6 +44,10 @@ def _network(text: str) -> str:
         raise ValueError("write a network as 192.0.2.0/24 or 2001:db8::/32, without host bits") from None
 
 
+Dialect = Literal[
+    "", "brevo", "mailgun", "mailjet", "mandrill", "postal", "postmark", "resend", "sendgrid", "sendpost", "ses",
+    "sparkpost",
+]  # fmt: skip
 Rate = Annotated[str, AfterValidator(_rate)]
 Network = Annotated[str, AfterValidator(_network)]
 
@@ -265,6 +269,7 @@ class SmarthostSettings(_Section):
     ca_file: OptionalPath = Field(None, description="PEM file of CAs to trust; empty: the system's")
     username: str = Field("", description="User name for AUTH; empty: no AUTH")
     password_file: OptionalPath = Field(None, description="File that holds the password alone")
+    dialect: Dialect = Field("", description="Vendor whose own header fields are left in; docs/howto/directives.md")
 
 
 class ProviderSettings(_Section):

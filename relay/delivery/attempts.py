@@ -12,7 +12,10 @@ from typing import Final
 
 from relay.delivery.job import InFlight, Job
 from relay.delivery.observer import Observer
-from relay.mail.errors import StoreError
+from relay.mail.dialects import has_directives, read_directives, without_directives
+from relay.mail.directives import NO_DIRECTIVES, Directives
+from relay.mail.errors import DirectiveError, StoreError
+from relay.mail.message import header_block, header_fields
 from relay.mail.outcome import Deferred
 from relay.mail.reply import printable, reply
 from relay.ports import Clock, DeliveryReport, DeliveryRequest, QueuedRecipient, Signer, Spool, Transport
@@ -25,19 +28,27 @@ class Attempts:
     """The transports of one worker and what they need."""
 
     def __init__(
-        self, spool: Spool, transports: Mapping[str, Transport], signer: Signer, clock: Clock, observer: Observer
+        self,
+        spool: Spool,
+        transports: Mapping[str, Transport],
+        signer: Signer,
+        clock: Clock,
+        observer: Observer,
+        dialects: Mapping[str, str],
     ) -> None:
+        """`dialects`: candidates that understand the header fields of a vendor, and whose."""
         self._spool = spool
         self._transports = transports
         self._signer = signer
         self._clock = clock
         self._observer = observer
+        self._dialects = dialects
 
     async def make(self, job: Job, candidate: str, recipients: tuple[QueuedRecipient, ...]) -> DeliveryReport:
         """Never raises but for cancellation."""
         message = job.message
         try:
-            content = await self._prepare(job.in_flight)
+            content, directives = await self._prepare(job.in_flight, candidate)
         except StoreError as error:
             self._observer.store_failed(error)
             return DeliveryReport({waiting.recipient.address: Deferred(_UNREADABLE) for waiting in recipients})
@@ -54,6 +65,7 @@ class Attempts:
             envelope=message.envelope,
             attempt=max(waiting.attempts for waiting in recipients) + 1,
             idempotency_key=f"{message.id}-{indexes}",
+            directives=directives,
         )
         started = self._clock.monotonic()
         self._observer.attempt_started(request, candidate)
@@ -69,14 +81,22 @@ class Attempts:
             self._observer.store_failed(error)
             return b""
 
-    async def _prepare(self, in_flight: InFlight) -> bytes:
-        """The bytes of this attempt: signed late, once for all jobs of the message in memory."""
+    async def _prepare(self, in_flight: InFlight, candidate: str) -> tuple[bytes, Directives]:
+        """The bytes of this attempt: signed late, once for all jobs of the message in memory.
+
+        What its author asked for in header fields goes to the transport as a value; the fields go nowhere but to the
+        smarthost whose dialect they are. A stranger asks for nothing, and could ask a vendor for a lot.
+        """
         message = in_flight.message
         content = await self._content(in_flight)
+        directives = NO_DIRECTIVES
+        if (message.account or candidate != "direct") and has_directives(header := header_block(content)):
+            directives = _asked_for(header) if message.account else NO_DIRECTIVES
+            content = without_directives(content, keep=self._dialects.get(candidate, "") if message.account else "")
         if in_flight.signature is None:
             # Only what an authenticated account sent is ours to sign; mail let in by port 25 is not.
             in_flight.signature = self._signer.sign(content, message.envelope.sender_domain) if message.account else b""
-        return in_flight.signature + content
+        return in_flight.signature + content, directives
 
     async def _content(self, in_flight: InFlight) -> bytes:
         if in_flight.content is not None:
@@ -102,3 +122,11 @@ class Attempts:
     def _fault(self, candidate: str, error: BaseException, request: DeliveryRequest) -> DeliveryReport:
         self._observer.failure(candidate, error, request.message_id)
         return DeliveryReport({})
+
+
+def _asked_for(header: bytes) -> Directives:
+    try:
+        return read_directives(header_fields(header))
+    except DirectiveError:
+        # The gate refuses such mail; what came in before it did is sent as if it had asked for nothing.
+        return NO_DIRECTIVES

@@ -62,7 +62,8 @@ class Engine:
         self._spool = spool
         self._clock = clock
         self.observer = observer
-        self._attempts = Attempts(spool, transports, signer, clock, observer)
+        dialects = {f"smarthost:{name}": each.dialect for name, each in settings.smarthost.items()}
+        self._attempts = Attempts(spool, transports, signer, clock, observer, dialects)
         self._recorder = Recorder(settings, spool, clock, random, events, observer, self._attempts.original)
         self._recorder.on_notice = self._take_notice
         self._recorder.on_deferred = self._deferred

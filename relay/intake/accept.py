@@ -13,10 +13,11 @@ from relay.intake import stamp
 from relay.intake.author import authors
 from relay.intake.blind_copies import without_blind_copies
 from relay.mail.address import parse_address
+from relay.mail.dialects import has_directives, read_directives
+from relay.mail.directives import NO_DIRECTIVES, Directives
 from relay.mail.envelope import Envelope
-from relay.mail.errors import AddressSyntaxError, StoreError
+from relay.mail.errors import AddressSyntaxError, DirectiveError, StoreError
 from relay.mail.message import HeaderField, header_block, header_fields
-from relay.mail.parts import TAG_FIELD
 from relay.mail.reply import Reply, printable, reply
 from relay.mail.session import Login, Session
 from relay.ports import Clock, NewMessage, QueuedMessage, SpfResult, Spool
@@ -106,8 +107,11 @@ class Accept:
         refused = self._check(session, content, header)
         if isinstance(refused, Reply):
             return refused
+        directives = _asked_for(session, header, refused)
+        if isinstance(directives, Reply):
+            return directives
         content, fields = without_blind_copies(content, refused) if session.login else (content, refused)
-        message = self._stamped(session, envelope, content, fields, spf)
+        message = self._stamped(session, envelope, content, fields, directives, spf)
         self._in_flight += len(content)
         try:
             queued = await self._spool.enqueue(message)
@@ -143,7 +147,13 @@ class Accept:
         return fields
 
     def _stamped(
-        self, session: Session, envelope: Envelope, content: bytes, fields: list[HeaderField], spf: SpfResult | None
+        self,
+        session: Session,
+        envelope: Envelope,
+        content: bytes,
+        fields: list[HeaderField],
+        directives: Directives,
+        spf: SpfResult | None,
     ) -> NewMessage:
         now = self._clock.now()
         message_id = self._spool.new_id()
@@ -162,13 +172,18 @@ class Accept:
             content=prefix + content,
             received_at=now,
             client_message_id=next((f.text[:998] for f in fields if f.name == "message-id"), ""),
-            tags=tuple(tag[:128] for f in fields if f.name == TAG_FIELD for tag in _listed(f.text)),
+            tags=directives.tags,
         )
 
 
-def _listed(text: str) -> list[str]:
-    """`a, b` as its words."""
-    return [word for part in text.split(",") if (word := part.strip())]
+def _asked_for(session: Session, header: bytes, fields: list[HeaderField]) -> Directives | Reply:
+    """What an authenticated client asks for in a vendor's dialect; a stranger asks for nothing."""
+    if session.login is None or not has_directives(header):
+        return NO_DIRECTIVES
+    try:
+        return read_directives(fields)
+    except DirectiveError as error:
+        return reply(550, "5.6.0", printable(f"Cannot do what the header asks for: {error}"))
 
 
 def _from_right(login: Login, fields: list[HeaderField]) -> Reply | None:

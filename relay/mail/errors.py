@@ -36,6 +36,10 @@ class MessageSyntaxError(RelayError, ValueError):
     """Not a message that can be taken apart; the text says why."""
 
 
+class DirectiveError(RelayError, ValueError):
+    """A header field asks for something that cannot be done; the text names field and fix, fit for an SMTP reply."""
+
+
 class DnsTemporaryError(RelayError):
     """DNS gave no answer (time-out, SERVFAIL, bogus); unknown means temporary."""
 

@@ -32,7 +32,6 @@ MOST_PARTS: Final = 1000
 MOST_FIELDS: Final = 1000
 HEADER_OCTETS: Final = 262_144
 """All header blocks of one message together."""
-TAG_FIELD: Final = "x-relay-tag"
 
 _BOUNDARY_OCTETS: Final = 200
 _NEAR_MISSES: Final = 10_000
@@ -115,7 +114,6 @@ class Parts:
     to: tuple[Mailbox, ...]
     cc: tuple[Mailbox, ...]
     headers: tuple[tuple[str, str], ...]
-    tags: tuple[str, ...]
     text: str | None
     html: str | None
     amp: str | None
@@ -138,7 +136,6 @@ def take_apart(content: bytes) -> Parts:
         to=fields.mailboxes["to"],
         cc=fields.mailboxes["cc"],
         headers=tuple(fields.others),
-        tags=tuple(fields.tags),
         text=walk.bodies.get("text/plain"),
         html=walk.bodies.get("text/html"),
         amp=walk.bodies.get("text/x-amp-html"),
@@ -154,7 +151,6 @@ class _Headers:
         self.subject: str | None = None
         self.mailboxes: dict[str, tuple[Mailbox, ...]] = dict.fromkeys(_ADDRESS_FIELDS, ())
         self.others: list[tuple[str, str]] = []
-        self.tags: list[str] = []
         self._losses = losses
         seen: set[str] = set()
         for item in fields:
@@ -173,9 +169,6 @@ class _Headers:
             found, fits = parse_mailboxes(value)
             self.mailboxes[item.name] += found
             clean = clean and fits
-        elif item.name == TAG_FIELD:
-            line, clean = one_line(value)
-            self.tags += [tag.strip() for tag in line.split(",") if tag.strip()]
         elif item.name in _NOT_HANDED_ON or item.name.startswith(_PREFIXES_NOT_HANDED_ON):
             return
         else:

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from relay.mail.dialects import read_directives, without_directives
 from relay.mail.envelope import Envelope, Recipient
+from relay.mail.message import header_block, header_fields
 from relay.ports import DeliveryRequest
 from relay.settings import ProviderSettings
 from relay.transports.providers import build_provider
@@ -27,9 +29,10 @@ def result_of(name: str, case: dict[str, Any]) -> dict[str, Any]:
     config = ProviderSettings(kind="sendpost", api_key_file=Path("unused"), options=case.get("options", {}))
     recipients = tuple(Recipient(address) for address in case["recipients"])
     envelope = Envelope(case["reverse_path"], recipients)
-    request = DeliveryRequest("id-1", "acme", case["reverse_path"], recipients, "", envelope)
     content = (FOLDER / f"{name}.eml").read_bytes().replace(b"\n", b"\r\n")
-    rendering = build_provider("sp", config).render(request, content)
+    asked = read_directives(header_fields(header_block(content)))
+    request = DeliveryRequest("id-1", "acme", case["reverse_path"], recipients, "", envelope, directives=asked)
+    rendering = build_provider("sp", config).render(request, without_directives(content))
     if isinstance(rendering, Refusal):
         return {"refusal": str(rendering.reply)}
     for call in rendering.requests:

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Final
 from pydantic import Field
 
 from relay.mail.address import parse_address
+from relay.mail.directives import Directives
 from relay.mail.errors import AddressSyntaxError
 from relay.mail.mime import Mailbox
 from relay.mail.outcome import Outcome
@@ -121,15 +122,16 @@ class SendPost(Provider):
         refusal = refusal_for(self.title, losses, self._options.accept)
         if refusal:
             return refusal
-        message = self._message(parts, headers)
+        message = self._message(parts, headers, request.directives)
         return Rendering(tuple(self._call(message, batch) for batch in _batches(copies)), losses)
 
-    def _message(self, parts: Parts, headers: dict[str, str]) -> dict[str, Any]:
+    def _message(self, parts: Parts, headers: dict[str, str], asked: Directives) -> dict[str, Any]:
+        options = self._options
         message: dict[str, Any] = {
             "from": _person(parts.from_[0]),
             "subject": parts.subject or "",
-            "trackOpens": self._options.track_opens,
-            "trackClicks": self._options.track_clicks,
+            "trackOpens": options.track_opens if asked.track_opens is None else asked.track_opens,
+            "trackClicks": options.track_clicks if asked.track_clicks is None else asked.track_clicks,
         }
         if parts.reply_to:
             message["replyTo"] = _person(parts.reply_to[0])
@@ -139,12 +141,12 @@ class SendPost(Provider):
             message["textBody"] = parts.text or "\r\n"  # a body is demanded; scanners send none
         if headers:
             message["headers"] = headers
-        if parts.tags:
-            message["groups"] = list(dict.fromkeys(parts.tags))
+        if asked.tags:
+            message["groups"] = list(asked.tags)
         if parts.attachments:
             message["attachments"] = [_attachment(item, n) for n, item in enumerate(parts.attachments, 1)]
-        if self._options.ippool:
-            message["ippool"] = self._options.ippool
+        if asked.pool or options.ippool:
+            message["ippool"] = asked.pool or options.ippool
         return message
 
     def _call(self, message: dict[str, Any], copies: Sequence[_Copy]) -> HttpRequest:

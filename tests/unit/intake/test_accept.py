@@ -309,3 +309,16 @@ def test_what_the_real_spool_has_stored_is_what_it_gives_back(tmp_path: Path, si
     assert stored == queued
     assert stored.endswith(content)
     assert answer.split()[-1].encode() in stored
+
+
+def test_a_header_that_asks_for_what_cannot_be_done_is_refused_from_a_login_and_inert_from_a_stranger() -> None:
+    asking = b'X-SMTPAPI: {"to": ["x@y.example"]}\r\n' + MESSAGE
+    gate = Gate()
+    assert ask(gate, asking, restricted()) == (
+        "550 5.6.0 Cannot do what the header asks for: "
+        "x-smtpapi to: recipients come from RCPT TO alone; name them there and remove it"
+    )
+    assert gate.spool.stored == []
+    assert ask(gate, asking).startswith("250")
+    assert ask(gate, b"X-Relay-Tag: otp\r\n" + MESSAGE).startswith("250")
+    assert [message.tags for message in gate.spool.stored] == [(), ()]

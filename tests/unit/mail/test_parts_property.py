@@ -83,7 +83,6 @@ def test_parts_equal_what_the_message_was_made_of(made):
 def header_strings(parts: Parts):
     yield parts.subject or ""
     yield from (value for pair in parts.headers for value in pair)
-    yield from parts.tags
     for mailbox in (*parts.from_, *parts.reply_to, *parts.to, *parts.cc):
         yield from (mailbox.address, mailbox.name)
     for item in parts.attachments:
