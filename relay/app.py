@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import mmap
 import os
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,13 +31,14 @@ from relay.httpd.application import make_app
 from relay.httpd.control_socket import bind_control
 from relay.httpd.health import health_router
 from relay.httpd.queue import queue_router
+from relay.httpd.reload import reload_router
 from relay.httpd.sandbox import sandbox_router
 from relay.httpd.server import HttpServer
 from relay.intake.accept import Accept
 from relay.lane import Lane
 from relay.mail.errors import OperatorError, StoreError
 from relay.ports import SystemClock, Transport, system_random
-from relay.settings import Settings
+from relay.settings import ListenerSettings, Settings
 from relay.signing.dkim import DkimSigner
 from relay.signing.keys import KeyStore
 from relay.smtpd.guard import Guard
@@ -68,14 +70,45 @@ class Sockets:
     http: list[socket.socket]
 
 
+class Living:
+    """How many workers live, told to all of them by the supervisor: an octet of memory shared since before the fork."""
+
+    def __init__(self, workers: int) -> None:
+        self._memory = mmap.mmap(-1, mmap.PAGESIZE)
+        self.count = workers
+
+    @property
+    def count(self) -> int:
+        """1 at least."""
+        return self._memory[0] or 1
+
+    @count.setter
+    def count(self, workers: int) -> None:
+        self._memory[0] = min(workers, 255)
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the workers of one server have in common.
+
+    `reread` gives the settings that are in force after a SIGHUP (raises OperatorError); `hang_up` asks the process that
+    was started for one.
+    """
+
+    sockets: Sockets
+    tally: Tally
+    living: Living
+    reread: Callable[[], Settings]
+    hang_up: Callable[[], None]
+
+
 class Worker:
     """Worker number `index` of its server."""
 
-    def __init__(self, settings: Settings, index: int, sockets: Sockets, tally: Tally) -> None:
+    def __init__(self, settings: Settings, index: int, shared: Shared) -> None:
         self._settings = settings
         self._index = index
-        self._sockets = sockets
-        self._tally = tally
+        self._shared = shared
         self._clock = SystemClock()
         log = MailLog(self._clock, format=settings.log.format, level=settings.log.level)
         route_library_logs(log)
@@ -85,8 +118,11 @@ class Worker:
         self._disk = Disk(settings.server.var, settings.spool.minimum_free)
         self._resolver = DnsResolver(settings.dns, self._clock)
         self._lanes: list[Lane] = []
+        self._sandbox_mx = ""
         self._transports: dict[str, Transport] = {}
         self._tls: ssl.SSLContext | None = None
+        self._retired: list[Transport] = []
+        self._guard = Guard(settings.guard, shared.tally.for_worker(index), self._clock)
         self._listeners = Listeners(settings.limits, settings.hostname, self.telemetry, self._tls_context)
         self._tasks: list[asyncio.Task[None]] = []
         self._at_stop: list[Callable[[], Awaitable[None]]] = []
@@ -99,7 +135,9 @@ class Worker:
         """Open everything, then the doors."""
         self._registry.refresh(patience=5.0)
         self._disk.look()
-        self._transports = await self._build_transports()
+        if self._settings.sandbox.enabled:
+            await self._start_sandbox_mx()
+        self._transports = self._make_transports(self._settings)
         signer = DkimSigner(self._keys, self._clock)
         for number in self._spool_numbers():
             self._lanes.append(Lane(self._settings, number, self._transports, signer, self.telemetry))
@@ -122,7 +160,7 @@ class Worker:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(lane.engine.stop(timeout) for lane in self._lanes))
-        for transport in self._transports.values():
+        for transport in (*self._transports.values(), *self._retired):
             await transport.close()
         for close in reversed(self._at_stop):
             await close()
@@ -133,13 +171,36 @@ class Worker:
             self.telemetry.log.server_stopped(worker=self._index)
 
     def reload(self) -> None:
-        """SIGHUP: certificates and signing keys are read again; what cannot be read leaves the old in force."""
+        """SIGHUP: configuration, certificates and keys are read again; what cannot be used leaves the old in force."""
         try:
-            self._tls = server_tls_context(self._settings)
+            self._follow(self._shared.reread())
             self._keys.reload()
-            self.telemetry.log.note("reloaded", worker=self._index)
+            self._registry.refresh()
+            self.telemetry.log.note("reloaded", worker=self._index, configuration=self._settings.digest)
         except OperatorError as error:
             self.telemetry.log.warn("reload_failed", error=error)
+
+    def _follow(self, settings: Settings) -> None:
+        """Work by other settings from now on. Everything that can fail is made first."""
+        transports = self._make_transports(settings)
+        doors = self._make_doors(settings)
+        tls = server_tls_context(settings) if self._tls is not None else None
+        old, self._transports, self._tls, self._settings = self._transports, transports, tls, settings
+        for lane in self._lanes:
+            lane.engine.reconfigure(settings, transports)
+        self._intake.reconfigure(settings.limits)
+        self._guard.reconfigure(settings.guard)
+        self._disk.demand(settings.spool.minimum_free)
+        self._listeners.reconfigure(settings.limits, doors)
+        self._retired += old.values()
+        self._start_task(self._retire(tuple(old.values())))
+
+    async def _retire(self, transports: Sequence[Transport]) -> None:
+        """Close ways out that nothing new takes, once what is under way has ended."""
+        await asyncio.gather(*(lane.engine.settled() for lane in self._lanes))
+        for transport in transports:
+            await transport.close()
+            self._retired.remove(transport)
 
     # --- building ------------------------------------------------------------------------------------------
 
@@ -151,17 +212,16 @@ class Worker:
             if path.stem.isdigit() and int(path.stem) >= workers and int(path.stem) % workers == self._index:
                 yield int(path.stem)
 
-    async def _build_transports(self) -> dict[str, Transport]:
-        settings = self._settings
+    def _make_transports(self, settings: Settings) -> dict[str, Transport]:
         delivery = settings.delivery
-        if settings.sandbox.enabled:
-            delivery = delivery.model_copy(update={"mx_override": await self._start_sandbox_mx()})
+        if self._sandbox_mx:
+            delivery = delivery.model_copy(update={"mx_override": self._sandbox_mx})
         mx = MxResolver(self._resolver, system_random(), ipv6=delivery.ipv6)
         transports = build_transports(settings, delivery, mx, self._clock, self._resolver)
         return {**transports, "capture": CaptureTransport(settings.server.var / "capture")}
 
-    async def _start_sandbox_mx(self) -> str:
-        """Start the MX of all domains; returns its host:port."""
+    async def _start_sandbox_mx(self) -> None:
+        """Start the MX of all domains."""
         inbox = Inbox(self._settings.server.var)
         inbox.open()
         mx = SandboxMx(inbox, self._tls_context(), self._clock, functools.partial(self.telemetry.failure, "sandbox_mx"))
@@ -172,12 +232,12 @@ class Worker:
             inbox.close()
 
         self._at_stop.append(stop)
-        return f"127.0.0.1:{mx.port}"
+        self._sandbox_mx = f"127.0.0.1:{mx.port}"
 
     async def _open_doors(self) -> None:
         settings = self._settings
         lane = self._lanes[0]
-        intake = Accept(
+        self._intake = Accept(
             lane.spool,
             settings.limits,
             settings.hostname,
@@ -187,17 +247,21 @@ class Worker:
             lane.take,
             functools.partial(received_spf, settings.hostname),
         )
-        passwords = PasswordVerifier(self._clock)
-        authenticator = CredentialAuthenticator(self._registry, passwords, self._clock)
-        spf = SpfChecker(self._resolver, hostname=settings.hostname)
-        guard = Guard(settings.guard, self._tally.for_worker(self._index), self._clock)
-        for listener in settings.listener:
-            hooks = Handler(listener, settings.inbound, intake, authenticator, spf, self.telemetry.bug, guard)
-            sockets = self._sockets.smtp[listener.name]
+        self._authenticator = CredentialAuthenticator(self._registry, PasswordVerifier(self._clock), self._clock)
+        for listener, hooks in self._make_doors(settings):
+            sockets = self._shared.sockets.smtp[listener.name]
             await self._listeners.serve(listener, hooks, sockets)
             for bound in sockets:
                 address, port = bound.getsockname()[:2]
                 self.telemetry.log.listening(listener.name, address, port, listener.tls)
+
+    def _make_doors(self, settings: Settings) -> list[tuple[ListenerSettings, Handler]]:
+        spf = SpfChecker(self._resolver, hostname=settings.hostname)
+        inbound, bug = settings.inbound, self.telemetry.bug
+        return [
+            (one, Handler(one, inbound, self._intake, self._authenticator, spf, bug, self._guard))
+            for one in settings.listener
+        ]
 
     async def _open_http(self) -> None:
         """Health and, in the sandbox, the inbox; and each lane's control socket for the operator's verbs."""
@@ -206,13 +270,14 @@ class Worker:
         app.include_router(health_router(self.not_ready, self.telemetry.metrics.exposition, CONTENT_TYPE))
         if settings.sandbox.enabled:
             app.include_router(sandbox_router(Inbox(settings.server.var), ApiKeyVerifier(self._registry).verify))
-        servers = [HttpServer(app, self._sockets.http)]
+        servers = [HttpServer(app, self._shared.sockets.http)]
         for lane in self._lanes:
             control = make_app("control", self.telemetry)
             router = queue_router(
                 lane.spool, lane.engine, lane.feeder.look, self.telemetry, self._clock, self._listeners.sessions
             )
             control.include_router(router)
+            control.include_router(reload_router(self._shared.hang_up, lambda: self._settings.digest))
             servers.append(HttpServer(control, [bind_control(settings.server.var / "run", lane.number)]))
         for server in servers:
             await server.start()
@@ -238,6 +303,8 @@ class Worker:
                 self._registry.refresh()
                 self._keys.reload()
                 self._disk.look()
+                for lane in self._lanes:
+                    lane.engine.share_limits(self._shared.living.count)
             except (OperatorError, OSError) as error:
                 self.telemetry.log.warn("housekeeping_failed", error=error)
 

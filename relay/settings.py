@@ -12,6 +12,7 @@ import os
 import re
 import socket
 import tomllib
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -249,7 +250,9 @@ class RateLimitSettings(_Section):
 
     name: Name = Field(description="Name, for you")
     match: RateMatchSettings = RateMatchSettings()
-    rate: Rate = Field(description="Messages a second, minute or hour, such as 10/second; workers share it equally")
+    rate: Rate = Field(
+        description="Messages a second, minute or hour, such as 10/second; living workers share it equally"
+    )
     burst: int = Field(
         1, ge=1, description="Messages that may go at once after a silence, shared too; 1 a worker at least"
     )
@@ -361,6 +364,11 @@ class Settings(_Section):
             known = ", ".join(sorted({*self.retry, *_RETRY_PROFILES}))
             raise ValueError(f"no retry profile {name!r}; known: {known}")
         return profile
+
+    @property
+    def digest(self) -> str:
+        """A few letters that differ where any value does."""
+        return sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
     @property
     def hostname(self) -> str:

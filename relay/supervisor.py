@@ -8,6 +8,7 @@ SIGTERM or SIGINT. A worker whose supervisor is gone ends by itself.
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import os
 import pwd
@@ -22,7 +23,8 @@ from typing import Final
 import uvloop
 from prometheus_client import multiprocess
 
-from relay.app import Sockets, Worker
+from relay.app import Living, Shared, Sockets, Worker
+from relay.in_force import InForce, read_snapshot
 from relay.mail.errors import OperatorError, SettingsError
 from relay.ports import SystemClock
 from relay.settings import Settings
@@ -40,8 +42,10 @@ _SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signa
 _TO_FIX: Final = 2
 
 
-def serve(settings: Settings, sockets: Sockets, on_ready: Callable[[], None]) -> int:
-    """Run until told to stop. `on_ready` is called once, when every worker serves."""
+def serve(in_force: InForce, sockets: Sockets, on_ready: Callable[[], None]) -> int:
+    """Run until told to stop. `on_ready` is called once, when every worker serves. Raises OperatorError."""
+    settings = in_force.settings
+    in_force.publish()
     notifier = Notifier(os.environ, os.getpid(), SystemClock())
 
     def ready() -> None:
@@ -49,8 +53,14 @@ def serve(settings: Settings, sockets: Sockets, on_ready: Callable[[], None]) ->
         on_ready()
 
     if settings.server.worker_count == 1:
-        return _run_worker(settings, 0, sockets, Tally(1, SystemClock()), ready, lambda: _beat(notifier))
-    return Supervisor(settings, sockets, notifier, ready).run()
+        return _run_worker(settings, 0, shared(sockets, 1, in_force.renew), ready, lambda: _beat(notifier))
+    return Supervisor(in_force, sockets, notifier, ready).run()
+
+
+def shared(sockets: Sockets, workers: int, reread: Callable[[], Settings]) -> Shared:
+    """Made before the first fork, by the process that was started and hears SIGHUP."""
+    hang_up = functools.partial(os.kill, os.getpid(), signal.SIGHUP)
+    return Shared(sockets, Tally(workers, SystemClock()), Living(workers), reread, hang_up)
 
 
 def drop_privileges(user: str) -> None:
@@ -72,15 +82,14 @@ def drop_privileges(user: str) -> None:
 def _run_worker(
     settings: Settings,
     index: int,
-    sockets: Sockets,
-    tally: Tally,
+    common: Shared,
     ready: Callable[[], None],
     beat: Callable[[], bool],
 ) -> int:
     """One worker in this process; `beat` is called every second and answers whether to go on."""
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_work(settings, index, sockets, tally, ready, beat))
+            runner.run(_work(settings, index, common, ready, beat))
     except OperatorError as error:
         print(f"relay: {error}", file=sys.stderr)
         return _TO_FIX
@@ -90,13 +99,12 @@ def _run_worker(
 async def _work(
     settings: Settings,
     index: int,
-    sockets: Sockets,
-    tally: Tally,
+    common: Shared,
     ready: Callable[[], None],
     beat: Callable[[], bool],
 ) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    worker = Worker(settings, index, sockets, tally)
+    worker = Worker(settings, index, common)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, worker.reload)
@@ -146,15 +154,14 @@ class _Child:
 class Supervisor:
     """Owns no loop and no thread, so that forking is safe: it sleeps in sigtimedwait and looks around each second."""
 
-    def __init__(self, settings: Settings, sockets: Sockets, notifier: Notifier, ready: Callable[[], None]) -> None:
-        self._settings = settings
-        self._sockets = sockets
+    def __init__(self, in_force: InForce, sockets: Sockets, notifier: Notifier, ready: Callable[[], None]) -> None:
+        self._in_force = in_force
         self._notifier = notifier
         self._on_ready = ready
         self._announced = False
-        # Made before the first fork, so that all workers count in the same memory.
-        self._tally = Tally(settings.server.worker_count, SystemClock())
-        self._children = [_Child(index) for index in range(settings.server.worker_count)]
+        workers = in_force.settings.server.worker_count
+        self._shared = shared(sockets, workers, lambda: read_snapshot(in_force.settings))
+        self._children = [_Child(index) for index in range(workers)]
         self._stopping = False
         self._code = 0
 
@@ -176,6 +183,7 @@ class Supervisor:
                 self._fork(child, now)
             elif child.pid and now - child.heard_at > self._patience(child):
                 os.kill(child.pid, signal.SIGKILL)
+        self._shared.living.count = sum(child.ready for child in self._children)
         if not self._announced and all(child.ready for child in self._children):
             self._announced = True
             self._on_ready()
@@ -186,7 +194,7 @@ class Supervisor:
     def _patience(self, child: _Child) -> float:
         """Seconds a worker may be silent: starting (recovering a large spool) and draining are silent work."""
         if self._stopping:
-            return 2 * self._settings.server.drain_timeout + _GRACE
+            return 2 * self._in_force.settings.server.drain_timeout + _GRACE
         return _SILENCE_SECONDS if child.ready else _START_SECONDS
 
     def _listen(self, child: _Child, now: float) -> None:
@@ -205,9 +213,18 @@ class Supervisor:
             self._reap()
             return
         if number == signal.SIGHUP:
-            self._tell(signal.SIGHUP)
+            self._reload()
         else:
             self._stop()
+
+    def _reload(self) -> None:
+        """What is checked here is what every worker takes: they never differ."""
+        try:
+            self._in_force.renew()
+        except OperatorError as error:
+            print(f"relay: reload: {error}; nothing has changed", file=sys.stderr, flush=True)
+        else:
+            self._tell(signal.SIGHUP)
 
     def _stop(self) -> None:
         if not self._stopping:
@@ -266,7 +283,7 @@ class Supervisor:
             code = 1
             try:
                 code = _run_worker(
-                    self._settings, child.index, self._sockets, self._tally, lambda: None, lambda: _write_beat(writing)
+                    self._in_force.settings, child.index, self._shared, lambda: None, lambda: _write_beat(writing)
                 )
             except BaseException:
                 # Nobody above will print it: os._exit is next.

@@ -7,15 +7,10 @@ from typing import Annotated
 import typer
 
 from relay.cli.common import config_path, load, operator_errors, print_json
-from relay.dns.mx import MxResolver
-from relay.dns.resolver import DnsResolver
-from relay.httpd.control_socket import control_path
+from relay.in_force import check_files
 from relay.policy.routing import RouteFacts, choose_route
-from relay.ports import SystemClock, system_random
 from relay.settings import Settings
 from relay.signing.keys import KeyStore
-from relay.smtpd.listener import server_tls_context
-from relay.transports.build import build_transports
 
 app = typer.Typer()
 
@@ -42,7 +37,7 @@ def check_config(
 
 def _warnings(settings: Settings) -> list[str]:
     """What can be served but hardly is what was meant. Raises OperatorError for what cannot be served."""
-    _check_files(settings)
+    check_files(settings)
     warnings = []
     if not settings.listener:
         warnings.append("no [[listener]]: nothing is listened on")
@@ -57,16 +52,6 @@ def _warnings(settings: Settings) -> list[str]:
             "[inbound] domains is empty: listeners with role = 'mx' take mail of authenticated clients only"
         )
     return warnings if settings.sandbox.enabled else warnings + _inbound_warnings(settings)
-
-
-def _check_files(settings: Settings) -> None:
-    """Build what the server would build, as far as that needs no connection."""
-    control_path(settings.server.var / "run", settings.server.worker_count - 1)
-    if any(listener.tls != "none" for listener in settings.listener):
-        server_tls_context(settings)
-    clock = SystemClock()
-    resolver = DnsResolver(settings.dns, clock)
-    build_transports(settings, settings.delivery, MxResolver(resolver, system_random()), clock, resolver)
 
 
 def _inbound_warnings(settings: Settings) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from relay import __version__
-from relay.cli import account, check_config, credential, domain, inbox, init, key, queue, send, serve, top
+from relay.cli import account, check_config, credential, domain, inbox, init, key, queue, reload, send, serve, top
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,7 +40,7 @@ def options(
     ctx.obj = {"config": config}
 
 
-for verb in (init, serve, check_config, send, top):
+for verb in (init, serve, reload, check_config, send, top):
     app.registered_commands += verb.app.registered_commands
 for name, noun in (
     ("credential", credential),

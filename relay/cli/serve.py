@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from relay.cli.common import load, operator_errors
+from relay.cli.common import config_path, operator_errors
 from relay.cli.sandbox import examples, read_secrets, write_facts
+from relay.in_force import InForce
 from relay.mail.errors import OperatorError, SettingsError
-from relay.settings import Settings
+from relay.settings import Settings, load_settings
 from relay.smtpd.listener import bind
 from relay.telemetry.systemd import InheritedSocket, inherited_sockets
 
@@ -32,9 +33,11 @@ def serve(
     ctx: typer.Context,
     port_offset: Annotated[int, typer.Option(help="Add this to every port of the configuration")] = 0,
 ) -> None:
-    """Run the server until SIGTERM or Ctrl-C; SIGHUP reads certificates and keys again."""
-    settings = shifted(load(ctx), port_offset)
+    """Run the server until SIGTERM or Ctrl-C; SIGHUP reads configuration, certificates and keys again."""
     with operator_errors():
+        path = config_path(ctx).absolute()
+        in_force = InForce(lambda: shifted(load_settings(path), port_offset))
+        settings = in_force.settings
         _prepare_var(settings)
         metrics = _share_metrics(settings)
         # Imported late: what counts across processes has to know before prometheus-client is loaded.
@@ -45,23 +48,22 @@ def serve(
             supervisor.drop_privileges(settings.server.user)
         if metrics is not None:
             _make_empty(metrics)
-        code = supervisor.serve(settings, sockets, _announcement(settings))
+        code = supervisor.serve(in_force, sockets, _announcement(settings))
     raise typer.Exit(code)
 
 
 def shifted(settings: Settings, offset: int) -> Settings:
-    """Every port moved by `offset`; port 0 stays the system's choice."""
+    """Every port moved by `offset`; port 0 stays the system's choice. Raises SettingsError."""
     if not offset:
         return settings
     data = settings.model_dump(exclude_unset=True)
     for listener in data["listener"]:
         listener["port"] += offset if listener["port"] else 0
     data["http"] = settings.http.model_dump() | {"port": settings.http.port + offset}
-    with operator_errors():
-        try:
-            return Settings.model_validate(data)
-        except ValueError as error:
-            raise SettingsError(f"--port-offset {offset}: a port leaves 1..65535; use a smaller offset") from error
+    try:
+        return Settings.model_validate(data)
+    except ValueError as error:
+        raise SettingsError(f"--port-offset {offset}: a port leaves 1..65535; use a smaller offset") from error
 
 
 def _prepare_var(settings: Settings) -> None:

@@ -21,6 +21,7 @@ from relay.mail.reply import printable, reply
 from relay.ports import Clock, DeliveryReport, DeliveryRequest, QueuedRecipient, Signer, Spool, Transport
 
 INTERNAL: Final = reply(451, "4.3.0", "Internal error while delivering")
+_NO_SUCH_WAY: Final = reply(451, "4.3.5", "The configuration has changed; the next attempt follows it")
 _UNREADABLE: Final = reply(451, "4.3.0", "The stored message cannot be read; see the log")
 
 
@@ -42,6 +43,11 @@ class Attempts:
         self._signer = signer
         self._clock = clock
         self._observer = observer
+        self._dialects = dialects
+
+    def reconfigure(self, transports: Mapping[str, Transport], dialects: Mapping[str, str]) -> None:
+        """Other ways out from now on; what is under way ends on the old ones."""
+        self._transports = transports
         self._dialects = dialects
 
     async def make(self, job: Job, candidate: str, recipients: tuple[QueuedRecipient, ...]) -> DeliveryReport:
@@ -104,8 +110,12 @@ class Attempts:
         return await self._spool.read_content(in_flight.message.id)
 
     async def _deliver(self, candidate: str, request: DeliveryRequest, content: bytes) -> DeliveryReport:
+        transport = self._transports.get(candidate)
+        if transport is None:
+            # The configuration was changed under a job with several candidates.
+            return DeliveryReport({recipient.address: Deferred(_NO_SUCH_WAY) for recipient in request.recipients})
         try:
-            report = await self._transports[candidate].deliver(request, content)
+            report = await transport.deliver(request, content)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or task.cancelling():

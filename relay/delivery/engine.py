@@ -62,8 +62,7 @@ class Engine:
         self._spool = spool
         self._clock = clock
         self.observer = observer
-        dialects = {f"smarthost:{name}": each.dialect for name, each in settings.smarthost.items()}
-        self._attempts = Attempts(spool, transports, signer, clock, observer, dialects)
+        self._attempts = Attempts(spool, transports, signer, clock, observer, _dialects(settings))
         self._recorder = Recorder(settings, spool, clock, random, events, observer, self._attempts.original)
         self._recorder.on_notice = self._take_notice
         self._recorder.on_deferred = self._deferred
@@ -73,7 +72,7 @@ class Engine:
         self._scheduler = Scheduler(delivery.concurrency, self._hops.limit)
         self._limits = RateLimits(settings.limit, settings.server.worker_count, clock)
         self._alarm: asyncio.TimerHandle | None = None
-        self._crowd = max(delivery.destination_concurrency, settings.spool.window // _CROWD_SHARE)
+        self._crowd = _crowd(settings)
         self._active: set[tuple[str, int]] = set()
         self._messages = 0
         self._bytes = 0
@@ -85,6 +84,27 @@ class Engine:
         self.on_deferred: Callable[[float], None] = lambda next_at: None
 
     # --- what others call ----------------------------------------------------------------------------------
+
+    def reconfigure(self, settings: Settings, transports: Mapping[str, Transport]) -> None:
+        """Follow other settings from now on: what waits is planned anew, what is under way ends as it began."""
+        self._settings = settings
+        self._attempts.reconfigure(transports, _dialects(settings))
+        self._recorder.reconfigure(settings)
+        self._pauses.reconfigure(settings.delivery.route_pause)
+        self._hops.reconfigure(settings.delivery)
+        self._scheduler.limit_to(settings.delivery.concurrency)
+        self._limits.replace(settings.limit)
+        self._crowd = _crowd(settings)
+        self._unschedule(lambda job: True)
+
+    def share_limits(self, workers: int) -> None:
+        """So many workers keep to the rate limits together."""
+        self._limits.share(workers)
+
+    async def settled(self) -> None:
+        """Return when everything that is under way now has ended."""
+        if self._tasks:
+            await asyncio.wait(tuple(self._tasks))
 
     @property
     def room(self) -> int:
@@ -166,7 +186,10 @@ class Engine:
 
     def forget(self, message_ids: frozenset[str]) -> None:
         """Take waiting jobs of these messages off the schedule; what the spool still holds of them comes again."""
-        for job in self._scheduler.remove(lambda job: job.message.id in message_ids):
+        self._unschedule(lambda job: job.message.id in message_ids)
+
+    def _unschedule(self, unwanted: Callable[[Job], bool]) -> None:
+        for job in self._scheduler.remove(unwanted):
             self.on_left_out(job.next_at)
             self._finished(job)
         self.on_room()
@@ -291,3 +314,11 @@ class Engine:
         for index in pending.keys() - set(begun.recipients):
             del pending[index]
         return begun.id
+
+
+def _dialects(settings: Settings) -> dict[str, str]:
+    return {f"smarthost:{name}": each.dialect for name, each in settings.smarthost.items()}
+
+
+def _crowd(settings: Settings) -> int:
+    return max(settings.delivery.destination_concurrency, settings.spool.window // _CROWD_SHARE)

@@ -55,6 +55,14 @@ class NextHops:
         self._hops: OrderedDict[str, _Hop] = OrderedDict()
         self._open: set[str] = set()
 
+    def reconfigure(self, settings: DeliverySettings) -> None:
+        """Other limits from now on; what was learnt is kept."""
+        self._settings = settings
+        self._first = self._new_window().size
+        for hop in self._hops.values():
+            hop.window.limit_to(settings.destination_concurrency)
+            hop.breaker.open_after(settings.dead_host_faults)
+
     def limit(self, name: str) -> int:
         """How many deliveries may run to it now."""
         hop = self._hops.get(name)

@@ -18,6 +18,12 @@ class Pauses:
         self._observer = observer
         self._until: dict[str, float] = {}
 
+    def reconfigure(self, seconds: float) -> None:
+        """Rest so long from now on; who rests is tried again, for its credentials may be right now."""
+        self._seconds = seconds
+        for candidate in tuple(self._until):
+            self.resume(candidate)
+
     def watch(self, candidate: str, outcomes: Iterable[Outcome]) -> None:
         """Look at what an attempt by `candidate` brought."""
         for outcome in outcomes:

@@ -79,6 +79,9 @@ class Recorder:
         self.on_notice: Callable[[QueuedMessage], None] = lambda notice: None
         self.on_deferred: Callable[[float], None] = lambda next_at: None
 
+    def reconfigure(self, settings: Settings) -> None:
+        self._settings = settings
+
     @property
     def healthy(self) -> bool:
         """False while a result cannot be written."""

@@ -33,6 +33,10 @@ class Scheduler:
         self._held: set[str] = set()
         self.seconds = math.inf
 
+    def limit_to(self, concurrency: int) -> None:
+        """So many jobs may run together from now on."""
+        self._concurrency = concurrency
+
     def add(self, job: Job) -> None:
         self._waiting.setdefault(job.queue, Line()).add(job)
         self._refresh(job.queue)

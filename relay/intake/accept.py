@@ -73,6 +73,10 @@ class Accept:
         self._received_spf = received_spf
         self._in_flight = 0
 
+    def reconfigure(self, limits: LimitSettings) -> None:
+        """Other limits from now on."""
+        self._limits = limits
+
     def refusal(self) -> Reply | None:
         """Why no message can be taken now (a 4xx), or None."""
         if self._health.full():

@@ -40,6 +40,10 @@ class Breaker:
         self._until = 0.0
         self._probes = 0
 
+    def open_after(self, faults: int) -> None:
+        """So many faults in a row from now on; 0: it never opens."""
+        self._faults = faults
+
     @property
     def is_open(self) -> bool:
         return self._wait > 0.0

@@ -22,6 +22,13 @@ class Bucket:
         self._tokens = self._burst
         self._filled_at = clock.monotonic()
 
+    def change(self, rate: float, burst: float) -> None:
+        """Other numbers from now on; the tokens it has are kept."""
+        self._fill()
+        self._rate = rate
+        self._burst = max(1.0, burst)
+        self._tokens = min(self._tokens, self._burst)
+
     def wait(self) -> float:
         """Seconds until there is a token; 0: there is one."""
         self._fill()

@@ -17,14 +17,29 @@ class RateLimits:
     """The limits of one worker: of each its share, so that all together keep to it."""
 
     def __init__(self, limits: Sequence[RateLimitSettings], workers: int, clock: Clock) -> None:
+        self._clock = clock
+        self._workers = workers
+        self._limits: list[tuple[RateLimitSettings, Bucket]] = []
+        self.replace(limits)
+
+    def replace(self, limits: Sequence[RateLimitSettings]) -> None:
+        """Other tables; one that keeps its name keeps its tokens."""
+        known = {limit.name: bucket for limit, bucket in self._limits}
         self._limits = [
-            (limit.match, Bucket(limit.name, limit.per_second / workers, limit.burst / workers, clock))
+            (limit, known.get(limit.name) or Bucket(limit.name, limit.per_second, limit.burst, self._clock))
             for limit in limits
         ]
+        self.share(self._workers)
+
+    def share(self, workers: int) -> None:
+        """So many workers keep to the limits together from now on."""
+        self._workers = workers
+        for limit, bucket in self._limits:
+            bucket.change(limit.per_second / workers, limit.burst / workers)
 
     def of(self, account: str, candidate: str, domain: str) -> tuple[Bucket, ...]:
         """What a message of `account` to `domain` by `candidate` takes a token from."""
-        return tuple(bucket for match, bucket in self._limits if _matches(match, account, candidate, domain))
+        return tuple(bucket for limit, bucket in self._limits if _matches(limit.match, account, candidate, domain))
 
 
 def _matches(match: RateMatchSettings, account: str, candidate: str, domain: str) -> bool:

@@ -24,6 +24,12 @@ class Window:
         self._excused = 0
         self.size = min(FIRST, most)
 
+    def limit_to(self, most: int) -> None:
+        """Another upper limit from now on."""
+        self._most = most
+        self._threshold = max(self._threshold, most)
+        self.size = min(self.size, most)
+
     def success(self) -> None:
         """A delivery ended well."""
         self._excused = max(0, self._excused - 1)

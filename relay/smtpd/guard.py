@@ -53,11 +53,15 @@ class Guard:
     """The limits of one worker's doors."""
 
     def __init__(self, settings: GuardSettings, counts: Counts, clock: Clock) -> None:
-        self._settings = settings
         self._counts = counts
         self._clock = clock
-        self._exempt = tuple(map(ipaddress.ip_network, settings.exempt))
         self._open: Counter[str] = Counter()
+        self.reconfigure(settings)
+
+    def reconfigure(self, settings: GuardSettings) -> None:
+        """Other limits from now on; what was counted is kept."""
+        self._settings = settings
+        self._exempt = tuple(map(ipaddress.ip_network, settings.exempt))
         self._connection_rate = _rate(settings.connection_rate)
         self._message_rate = _rate(settings.message_rate)
         self._login_message_rate = _rate(settings.login_message_rate)

@@ -91,6 +91,7 @@ class Listeners:
         self._observer = observer
         self._tls_context = tls_context
         self._servers: list[asyncio.Server] = []
+        self._ports: dict[str, Port] = {}
         self._sessions: set[RelaySMTP] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -102,7 +103,26 @@ class Listeners:
 
     async def serve(self, settings: ListenerSettings, hooks: Hooks, sockets: Sequence[socket.socket]) -> None:
         """Accept on bound sockets until `drain`."""
-        port = Port(
+        self._ports[settings.name] = self._port(settings, hooks)
+        loop = asyncio.get_running_loop()
+        if settings.tls != "none":
+            self._tls_context()  # a certificate that cannot be used stops the start, not the first client
+        for listening in sockets:
+            # Implicit TLS too starts in the protocol: there handshakes count as sessions and see a new certificate.
+            factory = functools.partial(self._session, settings.name)
+            # create_server listens again; without a word it would cut the backlog to 100.
+            self._servers.append(await loop.create_server(factory, sock=listening, backlog=_BACKLOG))
+        if self._sweeper is None:
+            self._sweep()
+
+    def reconfigure(self, limits: LimitSettings, listeners: Sequence[tuple[ListenerSettings, Hooks]]) -> None:
+        """Other rules for the sessions that begin from now on; those that are open end by the rules they began with."""
+        self._limits = limits
+        for settings, hooks in listeners:
+            self._ports[settings.name] = self._port(settings, hooks)
+
+    def _port(self, settings: ListenerSettings, hooks: Hooks) -> Port:
+        return Port(
             settings=settings,
             limits=self._limits,
             hooks=hooks,
@@ -113,16 +133,9 @@ class Listeners:
             tasks=self._tasks,
             draining=lambda: self._draining,
         )
-        loop = asyncio.get_running_loop()
-        if settings.tls != "none":
-            self._tls_context()  # a certificate that cannot be used stops the start, not the first client
-        for listening in sockets:
-            # Implicit TLS too starts in the protocol: there handshakes count as sessions and see a new certificate.
-            factory = functools.partial(RelaySMTP, port)
-            # create_server listens again; without a word it would cut the backlog to 100.
-            self._servers.append(await loop.create_server(factory, sock=listening, backlog=_BACKLOG))
-        if self._sweeper is None:
-            self._sweep()
+
+    def _session(self, name: str) -> RelaySMTP:
+        return RelaySMTP(self._ports[name])
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

@@ -18,6 +18,10 @@ class Disk:
         self._minimum = minimum
         self._full = False
 
+    def demand(self, minimum: int) -> None:
+        """Another minimum from the next look on."""
+        self._minimum = minimum
+
     def full(self) -> bool:
         return self._full
 

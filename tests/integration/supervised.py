@@ -16,6 +16,7 @@ from pathlib import Path
 
 from relay import supervisor
 from relay.app import Sockets
+from relay.in_force import InForce
 from relay.ports import SystemClock
 from relay.settings import ServerSettings, Settings
 from relay.telemetry.systemd import Notifier
@@ -29,8 +30,7 @@ def main(folder: Path, behaviour: str) -> int:
     def run_worker(
         settings: Settings,
         index: int,
-        sockets: Sockets,
-        tally: object,
+        common: object,
         ready: Callable[[], None],
         beat: Callable[[], bool],
     ) -> int:
@@ -58,7 +58,8 @@ def main(folder: Path, behaviour: str) -> int:
     supervisor._run_worker = run_worker
     settings = Settings(server=ServerSettings(workers=2, var=folder, drain_timeout=1.0))
     notifier = Notifier({}, os.getpid(), SystemClock())
-    return supervisor.Supervisor(settings, Sockets({}, []), notifier, (folder / "ready").touch).run()
+    in_force = InForce(lambda: settings)
+    return supervisor.Supervisor(in_force, Sockets({}, []), notifier, (folder / "ready").touch).run()
 
 
 if __name__ == "__main__":

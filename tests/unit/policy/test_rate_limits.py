@@ -77,3 +77,24 @@ def test_each_worker_has_its_share_of_the_burst_and_one_at_least(burst, workers,
         bucket.take()
         count += 1
     assert count == at_once
+
+
+def test_the_share_follows_the_number_of_workers_that_live():
+    found = limits({"rate": "10/second"}, workers=2)
+    [bucket] = found.of("shop", "direct", "a.example")
+    bucket.take()
+    assert bucket.wait() == pytest.approx(0.2)
+    found.share(1)
+    assert bucket.wait() == pytest.approx(0.1)
+
+
+def test_a_limit_that_keeps_its_name_keeps_what_was_taken():
+    found = limits({"burst": 5})
+    [bucket] = found.of("shop", "direct", "a.example")
+    for _ in range(5):
+        bucket.take()
+    found.replace([RateLimitSettings.model_validate({"name": "l0", "rate": "20/second", "burst": 5})])
+    assert found.of("shop", "direct", "a.example") == (bucket,)
+    assert bucket.wait() == pytest.approx(0.05)
+    found.replace([])
+    assert found.of("shop", "direct", "a.example") == ()
