@@ -3,9 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 VAR ?= var
 PORT_OFFSET ?= 0
+ROUNDS ?= 20
+CUTS ?= 2
+SEED ?= 1
 RELAY := $(VENV)/bin/relay
 
-.PHONY: run test check interop bench attack format clean
+.PHONY: run test check interop bench crash crash-selftest attack format clean
 
 run: $(VENV)/.installed
 	@$(RELAY) init --sandbox --var '$(VAR)' --port-offset $(PORT_OFFSET)
@@ -25,6 +28,12 @@ interop: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(VENV)/bin/python -m bench
+
+crash: $(VENV)/.installed
+	$(VENV)/bin/python tests/crash/run.py --rounds $(ROUNDS) --cuts $(CUTS) --seed $(SEED)
+
+crash-selftest: $(VENV)/.installed
+	$(VENV)/bin/python tests/crash/selftest.py
 
 attack: $(VENV)/.installed
 	$(VENV)/bin/python -m bench.attack

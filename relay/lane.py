@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from relay import faults
 from relay.delivery.engine import Engine
 from relay.delivery.feeder import Feeder
 from relay.ports import QueuedMessage, Signer, SystemClock, Transport, system_random
@@ -25,6 +26,7 @@ class Lane:
             file_threshold=settings.spool.file_threshold,
             observe=lambda writes, seconds: telemetry.metrics.commit(seconds, writes),
         )
+        faults.point("lane-opened")
         if self.spool.recovered:
             telemetry.log.note("spool_recovered", spool=number, attempts=self.spool.recovered)
         random = system_random()

@@ -337,6 +337,10 @@ class Spool(Protocol):
         """
         ...
 
+    async def pull_in(self, latest: float) -> int:
+        """Make due what is put off until after `latest`; returns how many recipients."""
+        ...
+
     async def next_due_at(self, after: float) -> float | None:
         """When the next recipient becomes due, after `after`."""
         ...

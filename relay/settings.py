@@ -366,6 +366,11 @@ class Settings(_Section):
         return profile
 
     @property
+    def retry_profiles(self) -> tuple[RetrySettings, ...]:
+        """Every profile there is."""
+        return tuple({**_RETRY_PROFILES, **self.retry}.values())
+
+    @property
     def digest(self) -> str:
         """A few letters that differ where any value does."""
         return sha256(self.model_dump_json().encode()).hexdigest()[:16]

@@ -23,6 +23,7 @@ from typing import Final
 import uvloop
 from prometheus_client import multiprocess
 
+from relay import faults
 from relay.app import Living, Shared, Sockets, Worker
 from relay.in_force import InForce, read_snapshot
 from relay.mail.errors import OperatorError, SettingsError
@@ -87,6 +88,7 @@ def _run_worker(
     beat: Callable[[], bool],
 ) -> int:
     """One worker in this process; `beat` is called every second and answers whether to go on."""
+    faults.arm(os.environ)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_work(settings, index, common, ready, beat))

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from relay import faults
 from relay.delivery.attempts import INTERNAL, Attempts
 from relay.delivery.job import InFlight, Job, Place, next_hop, plan
 from relay.delivery.next_hops import NextHops, Visit
@@ -22,7 +23,9 @@ from relay.delivery.verdict import goes_elsewhere
 from relay.mail.errors import StoreError
 from relay.mail.outcome import Deferred, Failed, Fault
 from relay.mail.reply import reply
+from relay.policy.breaker import LONGEST
 from relay.policy.rate_limits import RateLimits
+from relay.policy.retry import longest_wait
 from relay.ports import (
     AttemptStart,
     Clock,
@@ -105,6 +108,12 @@ class Engine:
         """Return when everything that is under way now has ended."""
         if self._tasks:
             await asyncio.wait(tuple(self._tasks))
+
+    @property
+    def longest_wait(self) -> float:
+        """Seconds beyond which nothing is put off."""
+        settings = self._settings
+        return longest_wait(settings.retry_profiles, (settings.delivery.route_pause, LONGEST * 2))
 
     @property
     def room(self) -> int:
@@ -291,7 +300,9 @@ class Engine:
         if not pending:
             return
         recipients = tuple(pending.values())
+        faults.point("attempt-begun")
         report = await self._attempts.make(job, candidate, recipients)
+        faults.point("answer-read")
         outcomes = {waiting.index: report.outcomes[waiting.recipient.address] for waiting in recipients}
         visit.outcomes = tuple(outcomes.values())
         self._pauses.watch(candidate, outcomes.values())

@@ -24,6 +24,7 @@ _FULL_LOOK_SECONDS: Final = 600.0
 _LARGEST_READ: Final = 2000
 _PAUSE_BETWEEN_READS: Final = 0.01
 _TICK: Final = 0.000_002
+_SLACK: Final = 3600.0  # a clock is corrected by less than that now and then
 
 
 class Feeder:
@@ -34,7 +35,7 @@ class Feeder:
         self._engine = engine
         self._clock = clock
         self._cursor = 0.0
-        self._next_full_look = clock.monotonic() + _FULL_LOOK_SECONDS
+        self._next_full_look = clock.monotonic()
         self._wake = asyncio.Event()
         self._wake_at = 0.0
         self._left_out = math.inf
@@ -96,6 +97,8 @@ class Feeder:
             # The clock jumped back, or it is time to look for what no other rule would find.
             self._cursor = 0.0
             self._next_full_look = self._clock.monotonic() + _FULL_LOOK_SECONDS
+            # Put off by a clock that was far ahead then: nobody is to wait until it is that late again.
+            await self._spool.pull_in(now + self._engine.longest_wait + _SLACK)
         self._cursor = max(0.0, min(self._cursor, self._left_out - _TICK))
         if not self._engine.room:
             self._left_out = self._cursor

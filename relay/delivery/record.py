@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from relay import faults
 from relay.delivery.job import InFlight, Job
 from relay.delivery.notices import failure_notice
 from relay.delivery.observer import Observer
@@ -111,6 +112,7 @@ class Recorder:
         notice = await self._notice(job.in_flight, statuses, now) if statuses else None
         end = AttemptEnd(message.id, tried.attempt_id, now, tried.report.host, tried.tls, results, notice)
         queued = await self._write(end)
+        faults.point("recorded")
         self._announce(message, results, tried, now)
         if queued is not None:
             self._observer.notice_queued(message.id, queued.id, queued.due[0].recipient.address)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from relay import faults
 from relay.intake import stamp
 from relay.intake.author import authors
 from relay.intake.blind_copies import without_blind_copies
@@ -103,6 +104,7 @@ class Accept:
     ) -> Reply:
         """Check, stamp and spool; the 250 comes after the commit (promise 1)."""
         started = self._clock.monotonic()
+        faults.point("after-dot")
         if has_bare_line_ends(content):
             if not fix_line_ends:
                 return _BARE_LINE_END
@@ -124,6 +126,7 @@ class Accept:
             return _SPOOL_FAILED
         finally:
             self._in_flight -= len(content)
+        faults.point("before-250")
         try:
             self._observer.accepted(session, queued, self._clock.monotonic() - started)
             self._deliver(queued)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from relay.settings import RetrySettings
 
 SHORTEST_HINT: Final = 30.0
 LONGEST_HINT: Final = 14_400.0
+
+
+def longest_wait(profiles: Iterable[RetrySettings], pauses: Iterable[float]) -> float:
+    """Seconds beyond which nothing is ever put off: what waits longer was put off by a clock that was wrong."""
+    delays = (delay * (1 + profile.jitter) for profile in profiles for delay in profile.delays)
+    return max(LONGEST_HINT, *pauses, *delays)
 
 
 def next_attempt_at(

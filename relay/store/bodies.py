@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
+from relay import faults
 from relay.mail.errors import StoreError
 
 
@@ -36,7 +37,9 @@ class BodyFiles:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+            faults.point("body-before-rename")
             temporary.rename(path)
+            faults.point("body-after-rename")
             _sync_folder(path.parent)
         except OSError as error:
             self._drop(temporary)

@@ -155,6 +155,10 @@ class SqliteSpool:
     async def due(self, after: float, until: float, limit: int) -> list[QueuedMessage]:
         return await self._read(spool_read.due, after, until, limit)
 
+    async def pull_in(self, latest: float) -> int:
+        pulled: int = await self._writer.submit(spool_write.PullIn(latest))
+        return pulled
+
     async def next_due_at(self, after: float) -> float | None:
         return await self._read(spool_read.next_due_at, after)
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import apsw
 
+from relay import faults
 from relay.mail.envelope import Envelope
 from relay.mail.event import EventKind
 from relay.mail.lifecycle import State, next_state
@@ -58,6 +59,13 @@ class Prune:
     limit: int
 
 
+@dataclass(frozen=True, slots=True)
+class PullIn:
+    """Recipients put off until after `latest` (seconds since the epoch) are due at once."""
+
+    latest: float
+
+
 def envelope_options(envelope: Envelope) -> str:
     """What is not default, as JSON; `""` when all is."""
     options = {
@@ -103,6 +111,8 @@ class Batch:
                 results[place] = self._act(connection, operation)
             elif isinstance(operation, Prune):
                 results[place] = _prune(connection, operation)
+            elif isinstance(operation, PullIn):
+                results[place] = self._pull_in(connection, operation)
         starts = {place: start for place, start in enumerate(operations) if isinstance(start, AttemptStart)}
         for place, begun in self._begin(connection, starts):
             results[place] = begun
@@ -195,6 +205,14 @@ class Batch:
         if end.notice is not None:
             self._enqueue(rows, end.notice, in_file=False)
 
+    def _pull_in(self, connection: apsw.Connection, operation: PullIn) -> int:
+        """Returns how many."""
+        connection.execute(
+            "UPDATE recipient SET next_at = ? WHERE next_at > ? AND state = ?",
+            (microseconds(self._clock.now()), microseconds(operation.latest), int(State.DEFERRED)),
+        )
+        return connection.changes()
+
     def _act(self, connection: apsw.Connection, operation: Act) -> list[Acted]:
         found = select(connection, operation)
         if not operation.dry_run:
@@ -216,6 +234,7 @@ def _prune(connection: apsw.Connection, operation: Prune) -> int:
     )
     for table, column in (("event", "message"), ("attempt", "message"), ("recipient", "message"), ("message", "id")):
         update(connection, "m", f"DELETE FROM {table} WHERE {column} IN (SELECT m FROM v) RETURNING 1", finished)  # noqa: S608
+        faults.point("pruning")
     return len(finished)
 
 
@@ -234,6 +253,7 @@ def recover(connection: apsw.Connection, now: float) -> int:
     """
     at = microseconds(now)
     with connection:
+        faults.point("recovering")
         unfinished = query(connection, "SELECT message, id, recipients FROM attempt WHERE ended_at IS NULL")
         for message, attempt, recipients in unfinished:
             connection.execute("UPDATE attempt SET ended_at = ? WHERE message = ? AND id = ?", (at, message, attempt))

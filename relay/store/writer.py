@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import apsw
 
+from relay import faults
 from relay.mail.errors import StoreError
 
 _LARGEST_BATCH: Final = 512
@@ -127,11 +128,13 @@ class GroupCommit:
         connection.execute("BEGIN IMMEDIATE")
         try:
             results = self._apply(connection, [operation.value for operation in batch])
+            faults.point("before-commit")
             connection.execute("COMMIT")
         except BaseException:
             if not connection.get_autocommit():
                 connection.execute("ROLLBACK")
             raise
+        faults.point("after-commit")
         self._committed()
         return results
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
+from relay import faults
 from relay.mail.reply import Reply, printable, reply
 from relay.mail.session import TlsFacts
 from relay.settings import TimeoutSettings
@@ -311,6 +312,7 @@ class SmtpConnection(asyncio.Protocol):
         self.message_complete = True
         self.deadline = self.loop.time() + self.timeouts.final_dot
         self._transport.write(octets)
+        faults.point("message-sent")
 
     def _arm(self, steps: list[str], seconds: float, last_seconds: float) -> asyncio.Future[None]:
         self._replies = []
@@ -342,6 +344,7 @@ class SmtpConnection(asyncio.Protocol):
         self.deadline = self.loop.time() + self.timeouts.final_dot
         transport.write(end_of_data(content))
         self.message_complete = not transport.is_closing()
+        faults.point("message-sent")
 
     def _release(self) -> None:
         """Wake whoever waits for replies or for room to write."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from relay import faults
 from relay.mail.envelope import Recipient
 from relay.mail.reply import reply
 from relay.ports import DeliveryRequest
@@ -87,6 +88,7 @@ class Transaction:
         if not verdict.data_open or not verdict.accepted or len(self._content) > CHUNK_OCTETS:
             return None
         self._asked = len(replies)
+        faults.point("before-message")
         return dot_stuffed(self._content) + end_of_data(self._content)
 
     async def _envelope(self, *, utf8: bool) -> list[PeerReply]:

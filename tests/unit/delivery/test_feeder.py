@@ -357,3 +357,40 @@ def test_a_row_nobody_told_of_is_found_by_the_full_look(tmp_path):
             await until(lambda: delivered(one) == {message_id})
 
     run(scene())
+
+
+def test_what_a_clock_far_ahead_put_off_does_not_wait_until_it_is_that_late_again(tmp_path):
+    """Six days ahead for a moment, and back: nothing waits longer than a retry profile can make it."""
+
+    async def scene():
+        async with setting(tmp_path) as one:
+            direct = one.transports["direct"]
+            direct.answer = lambda request, content: DeliveryReport({"c@d.example": LATER})
+            one.feed()
+            one.clock.time = START + 6 * 86_400
+            message_id = await one.accept()
+            await one.idle()
+            assert await one.states(message_id) == ["deferred"]
+            direct.answer = lambda request, content: DeliveryReport({"c@d.example": YES})
+            await one.advance_to(START)
+            await until(lambda: len(direct.requests) == 2)
+            await one.idle()
+            assert await one.states(message_id) == ["delivered"]
+
+    run(scene())
+
+
+def test_the_longest_wait_of_a_profile_is_left_alone_when_the_clock_jumps_back(tmp_path):
+    async def scene():
+        async with setting(tmp_path, retry={"sendarix": {"delays": [100_000], "jitter": 0}}) as one:
+            one.transports["direct"].answer = lambda request, content: DeliveryReport({"c@d.example": LATER})
+            one.feed()
+            message_id = await one.accept()
+            await one.idle()
+            await one.advance_to(START + 10)
+            await one.advance_to(START - 10)
+            await asyncio.sleep(0.05)
+            assert await one.states(message_id) == ["deferred"]
+            assert len(one.transports["direct"].requests) == 1
+
+    run(scene())
