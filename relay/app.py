@@ -25,6 +25,7 @@ from relay.auth.credentials import CredentialAuthenticator
 from relay.auth.passwords import PasswordVerifier
 from relay.checks.received_spf import received_spf
 from relay.checks.spf import SpfChecker
+from relay.delivery.expiry import Expiry
 from relay.dns.mx import MxResolver
 from relay.dns.resolver import DnsResolver
 from relay.httpd.application import make_app
@@ -274,7 +275,13 @@ class Worker:
         for lane in self._lanes:
             control = make_app("control", self.telemetry)
             router = queue_router(
-                lane.spool, lane.engine, lane.feeder.look, self.telemetry, self._clock, self._listeners.sessions
+                lane.spool,
+                lane.engine,
+                Expiry(lane.spool, lambda: self._settings.hostname, self._clock, self.telemetry, self.telemetry),
+                lane.feeder.look,
+                self.telemetry,
+                self._clock,
+                self._listeners.sessions,
             )
             control.include_router(router)
             control.include_router(reload_router(self._shared.hang_up, lambda: self._settings.digest))

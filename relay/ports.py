@@ -236,12 +236,16 @@ class NewMessage:
 
 @dataclass(frozen=True, slots=True)
 class QueuedRecipient:
-    """A recipient still to be delivered. `index` is its place in the envelope."""
+    """A recipient still to be delivered. `index` is its place in the envelope.
+
+    `via` is the only way out it may go, where an operator chose one.
+    """
 
     index: int
     recipient: Recipient
     attempts: int
     next_at: float
+    via: str = ""
 
 
 @dataclass(frozen=True, slots=True)

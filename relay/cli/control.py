@@ -49,6 +49,13 @@ def request(settings: Settings, method: str, path: str, body: Any = None, *, wor
         connection.close()
 
 
+def refusal(status: int, answer: Any) -> str:
+    """What an answer that is not 200 says, in one line."""
+    error = answer["error"]
+    fields = "; ".join(f"{one['field']}: {one['message']}" for one in error.get("fields", ()))
+    return f"the server answered {status}: {printable(fields or error['message'])}"
+
+
 def _explain(error: Exception) -> str:
     match error:
         case FileNotFoundError() | ConnectionRefusedError():

@@ -19,6 +19,7 @@ _DECIDED: Final = {
     "cancelled": "cancelled by the operator",
     "held": "held by the operator",
     "released": "released by the operator",
+    "rerouted": "sent another way by the operator",
 }
 _MINUTE: Final = 60
 _HOUR: Final = 3600
@@ -37,7 +38,8 @@ def explain(message: dict[str, Any], now: float, status: dict[str, Any] | None) 
                 "state": one["state"],
                 "next_at": one["next_at"],
                 "reply": one["reply"],
-                "now": _now(message, index, one, now, status),
+                "via": one["via"],
+                "now": _now(message, index, one, now, status) + _way(message, one),
             }
             for index, one in indexed
         ],
@@ -85,6 +87,13 @@ def _now(
         return "being delivered now"
     holds = _resting(mine[-1], status) if mine else ""
     return _when(recipient, now) + (f"; {holds}" if holds else "")
+
+
+def _way(message: dict[str, Any], recipient: dict[str, Any]) -> str:
+    """Where an operator chose the way of what still waits."""
+    if not recipient["via"] or (recipient["next_at"] is None and recipient["state"] != "held"):
+        return ""
+    return f"; it goes by {recipient['via']} only, until `relay queue reroute --reset {message['id']}`"
 
 
 def _resting(attempt: dict[str, Any], status: dict[str, Any]) -> str:

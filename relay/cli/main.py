@@ -7,7 +7,21 @@ from typing import Annotated
 import typer
 
 from relay import __version__
-from relay.cli import account, check_config, credential, domain, inbox, init, key, queue, reload, send, serve, top
+from relay.cli import (
+    account,
+    check_config,
+    credential,
+    domain,
+    inbox,
+    init,
+    key,
+    queue,
+    reload,
+    route,
+    send,
+    serve,
+    top,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,6 +60,7 @@ for name, noun in (
     ("credential", credential),
     ("domain", domain),
     ("queue", queue),
+    ("route", route),
     ("inbox", inbox),
     ("account", account),
     ("key", key),

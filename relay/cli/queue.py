@@ -60,6 +60,11 @@ def _next(recipient: dict[str, Any]) -> str:
     return f"next {recipient['next_at'][11:19]}  " if recipient["next_at"] and recipient["attempts"] else ""
 
 
+def _way(recipient: dict[str, Any]) -> str:
+    """Where an operator sent it another way."""
+    return f"via {recipient['via']}  " if recipient["via"] else ""
+
+
 @app.command()
 def show(ctx: typer.Context, message_id: str, json: JsonOption = False) -> None:
     """Everything known of one message: recipients, attempts, events. Exit code 1 when there is none."""
@@ -78,7 +83,7 @@ def show(ctx: typer.Context, message_id: str, json: JsonOption = False) -> None:
     for recipient in message["recipients"]:
         typer.echo(
             f"  {recipient['state']:<9} {recipient['address']}  attempts {recipient['attempts']}  "
-            f"{_next(recipient)}{recipient['reply']}"
+            f"{_next(recipient)}{_way(recipient)}{recipient['reply']}"
         )
     for attempt in message["attempts"]:
         typer.echo(f"  attempt {attempt['started_at']} {attempt['transport']} {attempt['host']} {attempt['tls']}")

@@ -1,6 +1,6 @@
-"""relay queue hold, release, cancel, retry: by id or by filter, through the running server, in every spool there is.
+"""relay queue hold, release, cancel, retry, expire, reroute: by id or filter, through the running server.
 
-Each spool chooses and changes in one transaction; many recipients are asked for some at a time.
+In every spool there is. Many recipients are asked for some at a time, and changed some at a time.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal
 import typer
 
 from relay.cli.common import fail, load, operator_errors, print_json
-from relay.cli.control import request
+from relay.cli.control import refusal, request
 from relay.cli.queue_files import database, files, spool
 from relay.mail.reply import printable
 from relay.settings import Settings
@@ -103,6 +103,45 @@ def retry(
     _act(load(ctx), "retry", message_ids, _filter(account, domain, sender, older, state, everything), dry_run, json)
 
 
+@app.command()
+def expire(
+    ctx: typer.Context,
+    message_ids: Ids = None,
+    account: Account = "",
+    domain: Domain = "",
+    sender: Sender = "",
+    older: Older = "",
+    state: InState = None,
+    everything: All = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Give recipients up and tell their senders, who get a notice; what is being delivered right now is not touched."""
+    _act(load(ctx), "expire", message_ids, _filter(account, domain, sender, older, state, everything), dry_run, json)
+
+
+@app.command()
+def reroute(
+    ctx: typer.Context,
+    message_ids: Ids = None,
+    via: Annotated[str, typer.Option(help="The way out from now on: direct, smarthost:NAME, provider:NAME")] = "",
+    reset: Annotated[bool, typer.Option("--reset", help="Follow the routes again")] = False,
+    account: Account = "",
+    domain: Domain = "",
+    sender: Sender = "",
+    older: Older = "",
+    state: InState = None,
+    everything: All = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Send waiting recipients another way, and try them now; held ones stay held. Kept until they are final."""
+    if bool(via) == reset:
+        fail("queue reroute: say --via with a way out, or --reset to follow the routes again")
+    chosen = _filter(account, domain, sender, older, state, everything)
+    _act(load(ctx), "reroute", message_ids, chosen, dry_run, json, extra={"via": via})
+
+
 def _filter(account: str, domain: str, sender: str, older: str, state: str | None, everything: bool) -> dict[str, Any]:
     """What was given, by the names of the control socket."""
     given = {
@@ -122,7 +161,13 @@ def _filter(account: str, domain: str, sender: str, older: str, state: str | Non
 
 
 def _act(
-    settings: Settings, verb: str, message_ids: list[str] | None, chosen: dict[str, Any], dry_run: bool, json: bool
+    settings: Settings,
+    verb: str,
+    message_ids: list[str] | None,
+    chosen: dict[str, Any],
+    dry_run: bool,
+    json: bool,
+    extra: dict[str, Any] | None = None,
 ) -> None:
     if not message_ids and not chosen:
         fail(f"queue {verb}: name message ids, or a filter such as --domain, or --all")
@@ -130,7 +175,7 @@ def _act(
     messages: list[dict[str, Any]] = []
     with operator_errors():
         for number, wanted in _questions(settings, message_ids or [], chosen):
-            for answer in _pages(settings, number, verb, wanted | {"dry_run": dry_run}):
+            for answer in _pages(settings, number, verb, wanted | {"dry_run": dry_run} | (extra or {})):
                 done += answer["recipients"]
                 in_flight += answer["in_flight"]
                 messages += answer["messages"]
@@ -155,7 +200,7 @@ def _pages(settings: Settings, number: int, verb: str, wanted: dict[str, Any]) -
     while True:
         status, answer = request(settings, "POST", f"/admin/queue/{verb}", wanted, worker=number)
         if status != 200:
-            fail(f"the server answered {status}: {answer['error']['message']}")
+            fail(refusal(status, answer))
         yield answer
         if answer["after"] is None:
             return

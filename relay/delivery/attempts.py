@@ -16,12 +16,12 @@ from relay.mail.dialects import has_directives, read_directives, without_directi
 from relay.mail.directives import NO_DIRECTIVES, Directives
 from relay.mail.errors import DirectiveError, StoreError
 from relay.mail.message import header_block, header_fields
-from relay.mail.outcome import Deferred
+from relay.mail.outcome import Deferred, Fault
 from relay.mail.reply import printable, reply
 from relay.ports import Clock, DeliveryReport, DeliveryRequest, QueuedRecipient, Signer, Spool, Transport
 
 INTERNAL: Final = reply(451, "4.3.0", "Internal error while delivering")
-_NO_SUCH_WAY: Final = reply(451, "4.3.5", "The configuration has changed; the next attempt follows it")
+_NO_SUCH_WAY: Final = reply(451, "4.3.5", "This way out is not configured any more; see `relay queue reroute`")
 _UNREADABLE: Final = reply(451, "4.3.0", "The stored message cannot be read; see the log")
 
 
@@ -49,6 +49,11 @@ class Attempts:
         """Other ways out from now on; what is under way ends on the old ones."""
         self._transports = transports
         self._dialects = dialects
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """The ways out there are."""
+        return tuple(self._transports)
 
     async def make(self, job: Job, candidate: str, recipients: tuple[QueuedRecipient, ...]) -> DeliveryReport:
         """Never raises but for cancellation."""
@@ -112,8 +117,9 @@ class Attempts:
     async def _deliver(self, candidate: str, request: DeliveryRequest, content: bytes) -> DeliveryReport:
         transport = self._transports.get(candidate)
         if transport is None:
-            # The configuration was changed under a job with several candidates.
-            return DeliveryReport({recipient.address: Deferred(_NO_SUCH_WAY) for recipient in request.recipients})
+            # The configuration was changed under a job with several candidates, or since an operator chose this one.
+            lost = Deferred(_NO_SUCH_WAY, Fault.ROUTE)
+            return DeliveryReport({recipient.address: lost for recipient in request.recipients})
         try:
             report = await transport.deliver(request, content)
         except asyncio.CancelledError as error:

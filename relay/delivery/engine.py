@@ -203,6 +203,10 @@ class Engine:
             self._finished(job)
         self.on_room()
 
+    def candidates(self) -> tuple[str, ...]:
+        """The ways out there are."""
+        return self._attempts.candidates
+
     def queues(self) -> list[tuple[str, int, int]]:
         """Next hop, jobs waiting, jobs running."""
         return sorted(self._scheduler.queues())
@@ -322,7 +326,11 @@ class Engine:
         at = max([self._clock.now(), *(waiting.next_at for waiting in pending.values())])
         start = AttemptStart(job.message.id, tuple(pending), candidate, job.destination, at)
         begun = await self._spool.begin_attempt(start)
-        for index in pending.keys() - set(begun.recipients):
+        left_out = pending.keys() - set(begun.recipients)
+        if left_out:
+            # Ended, held or put off; or an operator gave it another way, and then it has to be brought for that.
+            self.on_left_out(job.next_at)
+        for index in left_out:
             del pending[index]
         return begun.id
 

@@ -92,20 +92,28 @@ class _Group:
     recipients: list[QueuedRecipient] = field(default_factory=list)
 
 
+def _by(route: RouteSettings, via: str) -> RouteSettings:
+    """The route with the one way out an operator chose."""
+    return route.model_copy(update={"via": (via,)})
+
+
 def plan(
     in_flight: InFlight, due: Sequence[QueuedRecipient], routes: Sequence[RouteSettings], limits: Limits = _no_limits
 ) -> list[Job]:
     """Route each recipient, then put together what may travel together and is under the same rate limits."""
     message = in_flight.message
     sender_domain = message.envelope.sender_domain
-    groups: dict[tuple[int, str, tuple[Bucket, ...]], _Group] = {}
+    groups: dict[tuple[int, str, str, tuple[Bucket, ...]], _Group] = {}
     for waiting in due:
         domain = waiting.recipient.domain
         route = choose_route(routes, RouteFacts(message.account, sender_domain, domain, message.tags))
+        chosen = id(route)
+        if waiting.via:
+            route = _by(route, waiting.via)
         # Only an MX delivery depends on the domain; a relay or provider takes all domains at once.
         destination = domain if "direct" in route.via else ""
         buckets = limits(message.account, route.via[0], domain)
-        group = groups.setdefault((id(route), destination, buckets), _Group(route, destination, buckets))
+        group = groups.setdefault((chosen, waiting.via, destination, buckets), _Group(route, destination, buckets))
         group.recipients.append(waiting)
     return [
         Job(

@@ -19,6 +19,7 @@ class EventKind(StrEnum):
     CANCELLED = "cancelled"
     HELD = "held"
     RELEASED = "released"
+    REROUTED = "rerouted"
     IN_DOUBT = "in_doubt"
 
 

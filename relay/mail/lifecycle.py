@@ -37,6 +37,7 @@ TRANSITIONS: dict[State, dict[EventKind, State]] = {
         EventKind.EXPIRED: State.EXPIRED,
         EventKind.CANCELLED: State.CANCELLED,
         EventKind.HELD: State.HELD,
+        EventKind.REROUTED: State.QUEUED,
     },
     State.HELD: {
         EventKind.RELEASED: State.QUEUED,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +19,16 @@ import apsw
 
 from relay.mail.errors import StoreError
 from relay.ports import AttemptBegun, AttemptEnd, AttemptStart, Clock, NewMessage, QueuedMessage, QueuedRecipient
-from relay.store import spool_read, spool_write
+from relay.store import spool_read, spool_verbs, spool_write
 from relay.store.bodies import BodyFiles
 from relay.store.ids import IdSource, to_number, to_text
 from relay.store.migrations import migrate, migrations_of
-from relay.store.rows import value
-from relay.store.spool_verbs import Act, Acted
+from relay.store.rows import microseconds, value
+from relay.store.spool_verbs import Act, Acted, Change
 from relay.store.writer import GroupCommit
 
 _PAGE_SIZE: Final = 8192
+_CHANGED_AT_A_TIME: Final = 200
 _T = TypeVar("_T")
 
 
@@ -173,9 +174,39 @@ class SqliteSpool:
         return await self._read(spool_read.describe, to_number(message_id))
 
     async def act(self, act: Act) -> list[Acted]:
-        """What a verb of the operator means, and, but for a dry run, did; what is in flight is marked and left."""
-        acted: list[Acted] = await self._writer.submit(act)
+        """What a verb of the operator means, and, but for a dry run, did; what is in flight is marked and left.
+
+        Chosen a stretch at a time by the reader, changed some at a time by the writer: mail goes on in between.
+        """
+        acted: list[Acted] = []
+        place = None if act.after is None else (to_number(act.after[0]), act.after[1])
+        more = True
+        while more and len(acted) < act.limit:
+            try:
+                found, place = await self._read(spool_verbs.find, act, place, act.limit - len(acted))
+            except ValueError as error:
+                raise StoreError(f"{error}; it has 16 hex digits, as in `250 2.0.0 Ok: queued as`") from None
+            more = place is not None
+            acted += [one.acted for one in found] if act.dry_run else await self._change(act, found)
         return acted
+
+    async def _change(self, act: Act, found: list[spool_verbs.Found]) -> list[Acted]:
+        acted: list[Acted] = []
+        now = microseconds(self._clock.now())
+        for start in range(0, len(found), _CHANGED_AT_A_TIME):
+            few, later = found[start : start + _CHANGED_AT_A_TIME], found[start + _CHANGED_AT_A_TIME :]
+            keys = tuple((one.number, one.acted.index) for one in few)
+            acted += await self._writer.submit(Change(act, keys, now - len({one.number for one in later})))
+        return acted
+
+    async def waiting(self, message_id: str, indexes: Sequence[int]) -> QueuedMessage | None:
+        """A message, without its content, with those of these recipients that are not finished."""
+        return await self._read(spool_read.waiting, to_number(message_id), tuple(indexes))
+
+    async def end_waiting(self, end: AttemptEnd) -> bool:
+        """End recipients without an attempt, with the notice; False, and nothing done, where one waits no more."""
+        ended: bool = await self._writer.submit(spool_write.EndWaiting(end))
+        return ended
 
     async def prune(self, before: float, limit: int) -> int:
         """Forget finished messages received before `before`, at most `limit`; returns how many."""

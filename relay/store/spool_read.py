@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -18,10 +18,15 @@ from relay.store.rows import microseconds, query, value
 
 IN_FILE: Final = "file"
 
-_DUE = (
-    "SELECT r.message, r.n, r.address, r.notify, r.orcpt, r.attempts, r.next_at,"
+_WAITING = (
+    "SELECT r.message, r.n, r.address, r.notify, r.orcpt, r.attempts, r.next_at, r.via,"
     " m.account, m.username, m.reverse_path, m.options, m.size, m.received_at, m.tags"
     " FROM recipient r JOIN message m ON m.id = r.message"
+)
+_THESE = _WAITING + (  # noqa: S608 - our own text
+    " WHERE r.message = ?1 AND r.state < 10 AND r.n IN (SELECT value FROM json_each(?2)) ORDER BY r.n"
+)
+_DUE = _WAITING + (  # noqa: S608
     " WHERE r.state < 2 AND r.next_at > ?1 AND r.next_at <= coalesce("
     "  (SELECT next_at FROM recipient WHERE state < 2 AND next_at > ?1 AND next_at <= ?2"
     "   ORDER BY next_at LIMIT 1 OFFSET ?3), ?2)"
@@ -54,14 +59,23 @@ def ids_with_files(connection: apsw.Connection) -> Iterator[str]:
 
 def due(connection: apsw.Connection, after: float, until: float, limit: int) -> list[QueuedMessage]:
     """See ports.Spool.due."""
-    rows = query(connection, _DUE, (microseconds(after), microseconds(until), limit - 1))
+    return _messages(query(connection, _DUE, (microseconds(after), microseconds(until), limit - 1)))
+
+
+def waiting(connection: apsw.Connection, number: int, indexes: Sequence[int]) -> QueuedMessage | None:
+    """Those of these recipients of a message that are not finished, or None."""
+    found = _messages(query(connection, _THESE, (number, json.dumps(indexes))))
+    return found[0] if found else None
+
+
+def _messages(rows: Iterable[Any]) -> list[QueuedMessage]:
     messages: dict[int, tuple[Any, list[QueuedRecipient]]] = {}
     for row in rows:
-        number, n, address, notify, orcpt, attempts, next_at, *message = row
+        number, n, address, notify, orcpt, attempts, next_at, via, *message = row
         recipient = Recipient(address, tuple(notify.split(",")) if notify else (), orcpt)
-        waiting = QueuedRecipient(n, recipient, attempts, next_at / 1e6)
-        messages.setdefault(number, (message, []))[1].append(waiting)
-    return [_queued(number, message, waiting) for number, (message, waiting) in messages.items()]
+        one = QueuedRecipient(n, recipient, attempts, next_at / 1e6, via)
+        messages.setdefault(number, (message, []))[1].append(one)
+    return [_queued(number, message, recipients) for number, (message, recipients) in messages.items()]
 
 
 def _queued(number: int, message: Any, waiting: list[QueuedRecipient]) -> QueuedMessage:
@@ -122,7 +136,8 @@ def listing(
 def recipients(connection: apsw.Connection, number: int) -> list[dict[str, Any]]:
     rows = query(
         connection,
-        "SELECT n, address, state, attempts, next_at, reply, remote_id FROM recipient WHERE message = ? ORDER BY n",
+        "SELECT n, address, state, attempts, next_at, reply, remote_id, via"
+        " FROM recipient WHERE message = ? ORDER BY n",
         (number,),
     )
     return [
@@ -133,8 +148,9 @@ def recipients(connection: apsw.Connection, number: int) -> list[dict[str, Any]]
             "next_at": iso(next_at) if state < State.HELD else None,
             "reply": reply,
             "remote_id": remote_id,
+            "via": via or None,
         }
-        for _, address, state, attempts, next_at, reply, remote_id in rows
+        for _, address, state, attempts, next_at, reply, remote_id, via in rows
     ]
 
 

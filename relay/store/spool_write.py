@@ -17,7 +17,7 @@ from relay.ports import AttemptBegun, AttemptEnd, AttemptStart, Clock, NewMessag
 from relay.store.bodies import BodyFiles
 from relay.store.ids import ID_BITS_BELOW_TIME, to_number, to_text
 from relay.store.rows import Row, insert, microseconds, query, update, value
-from relay.store.spool_verbs import Act, Acted, changes, select
+from relay.store.spool_verbs import IN_FLIGHT, Acted, Change, changes, recheck
 
 _MESSAGE: Final = "message(id, account, username, reverse_path, options, size, received_at, client_message_id, tags)"
 _BODY: Final = "body(message, content)"
@@ -36,7 +36,14 @@ _CLOSE_ATTEMPT: Final = (
 )
 _STILL_WAITING: Final = (
     "SELECT v.place, v.n FROM v JOIN recipient ON recipient.message = v.message AND recipient.n = v.n"
-    " WHERE recipient.state < 2 AND recipient.next_at <= v.at"
+    " WHERE recipient.state < 2 AND recipient.next_at <= v.at AND recipient.via IN ('', v.way)"
+)
+_REROUTE: Final = (
+    "UPDATE recipient SET via = v.via FROM v WHERE recipient.message = v.message AND recipient.n = v.n RETURNING 1"
+)
+_UNFINISHED: Final = (
+    "SELECT count(*) FROM recipient r WHERE r.message = ? AND r.state < 10"  # noqa: S608 - our own text
+    f" AND r.n IN (SELECT value FROM json_each(?)) AND NOT {IN_FLIGHT}"
 )
 _DROP_BODY: Final = (
     "DELETE FROM body WHERE message IN (SELECT message FROM v) AND NOT EXISTS"
@@ -64,6 +71,13 @@ class PullIn:
     """Recipients put off until after `latest` (seconds since the epoch) are due at once."""
 
     latest: float
+
+
+@dataclass(frozen=True, slots=True)
+class EndWaiting:
+    """End recipients that wait, without an attempt; nothing is written where one has ended or is in flight."""
+
+    end: AttemptEnd
 
 
 def envelope_options(envelope: Envelope) -> str:
@@ -107,10 +121,12 @@ class Batch:
         self._write(connection, rows)
         results: list[Any] = [None] * len(operations)
         for place, operation in enumerate(operations):
-            if isinstance(operation, Act):
+            if isinstance(operation, Change):
                 results[place] = self._act(connection, operation)
             elif isinstance(operation, Prune):
                 results[place] = _prune(connection, operation)
+            elif isinstance(operation, EndWaiting):
+                results[place] = self._end_waiting(connection, operation)
             elif isinstance(operation, PullIn):
                 results[place] = self._pull_in(connection, operation)
         starts = {place: start for place, start in enumerate(operations) if isinstance(start, AttemptStart)}
@@ -174,10 +190,12 @@ class Batch:
         """Attempts of recipients that still wait: a reader may have seen them before they ended or were cancelled."""
         keys = {place: (to_number(start.message_id), microseconds(start.started_at)) for place, start in starts.items()}
         asked = [
-            (place, keys[place][0], n, keys[place][1]) for place, start in starts.items() for n in start.recipients
+            (place, keys[place][0], n, keys[place][1], start.transport)
+            for place, start in starts.items()
+            for n in start.recipients
         ]
         waiting: dict[int, list[int]] = {}
-        for place, n in update(connection, "place, message, n, at", _STILL_WAITING, asked):
+        for place, n in update(connection, "place, message, n, at, way", _STILL_WAITING, asked):
             waiting.setdefault(place, []).append(n)
         rows: list[Row] = []
         for place, start in starts.items():
@@ -213,15 +231,29 @@ class Batch:
         )
         return connection.changes()
 
-    def _act(self, connection: apsw.Connection, operation: Act) -> list[Acted]:
-        found = select(connection, operation)
-        if not operation.dry_run:
-            at = microseconds(self._clock.now())
-            settled, events, ended = changes(found, operation.verb, at, self._next)
-            earlier = self._finished_files
-            self._write(connection, _Rows(settled=settled, events=events, ended=ended))
-            self._finished_files += earlier
+    def _act(self, connection: apsw.Connection, operation: Change) -> list[Acted]:
+        found = recheck(connection, operation)
+        done = changes(found, operation.act, operation.at, self._next)
+        update(connection, "message, n, via", _REROUTE, done.ways)
+        self._write_also(connection, _Rows(settled=done.settled, events=done.events, ended=done.ended))
         return [one.acted for one in found]
+
+    def _end_waiting(self, connection: apsw.Connection, operation: EndWaiting) -> bool:
+        """All of it or nothing: the notice names every one of them."""
+        end, rows = operation.end, _Rows()
+        indexes = [result.index for result in end.results]
+        waiting = value(connection, _UNFINISHED, (to_number(end.message_id), json.dumps(indexes)))
+        if waiting != len(indexes):
+            return False
+        self._end(rows, end)
+        self._write_also(connection, rows)
+        return True
+
+    def _write_also(self, connection: apsw.Connection, rows: _Rows) -> None:
+        """More rows of the same transaction."""
+        earlier = self._finished_files
+        self._write(connection, rows)
+        self._finished_files += earlier
 
 
 def _prune(connection: apsw.Connection, operation: Prune) -> int:

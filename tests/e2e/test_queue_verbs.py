@@ -61,3 +61,44 @@ def test_the_operator_retries_and_cancels_what_waits(server: Server) -> None:
     code, words = queue(server, "retry", message_id)
     assert code == 2
     assert "the server does not run" in words
+
+
+def test_the_operator_expires_and_reroutes_what_waits_and_uses_a_resting_route_again(server: Server) -> None:
+    server.configure("delays = [2, 5, 10, 20, 40]", "delays = [600, 600]")
+    server.start()
+    send(server, "451@shop.example")
+    message_id = waiting(server)
+    code, words = queue(server, "reroute", message_id, "--via", "smarthost:nobody")
+    assert code == 2
+    assert "via: there is no way out called 'smarthost:nobody'; configured: capture, direct" in words
+    assert queue(server, "reroute", message_id)[0] == 2
+
+    assert act(server, "hold", message_id) == (0, 1)
+    assert act(server, "reroute", message_id, "--via", "capture") == (0, 1)
+    server.kill()
+    server.start()
+    (explained,) = queue(server, "explain", message_id)[1]["recipients"]
+    assert explained["via"] == "capture"
+    assert "goes by capture only" in explained["now"]
+    assert "via capture" in relay("--config", server.config, "queue", "show", message_id).stdout
+    assert act(server, "reroute", message_id, "--reset") == (0, 1)
+    assert act(server, "reroute", "--domain", "shop.example", "--via", "capture") == (0, 1)
+    assert act(server, "release", message_id) == (0, 1)
+    end = time.monotonic() + 30
+    while queue(server, "show", message_id)[1]["recipients"][0]["state"] != "sent":
+        assert time.monotonic() < end, server.log[-3000:]
+        time.sleep(0.1)
+
+    send(server, "451@shop.example")
+    message_id = waiting(server)
+    assert act(server, "expire", "--domain", "shop.example", "--dry-run") == (0, 1)
+    assert act(server, "expire", "--domain", "shop.example") == (0, 1)
+    assert queue(server, "show", message_id)[1]["recipients"][0]["state"] == "expired"
+    (notice,) = server.arrived(server.facts["username"])
+    assert b"Status: 5.4.7" in server.raw(notice)
+
+    listed = relay("--config", server.config, "route", "list", "--json")
+    (spool,) = json.loads(listed.stdout)["spools"]
+    assert [one["rests"] for one in spool["candidates"]] == [None, None]
+    resumed = relay("--config", server.config, "route", "resume", "direct")
+    assert (resumed.returncode, resumed.stderr) == (1, "0 used again\n")

@@ -14,9 +14,11 @@ import pytest
 from delivery_kit import YES, FakeTransport, Setting, everybody, route, settings
 
 from relay import __version__
+from relay.delivery.expiry import Expiry
 from relay.httpd.application import make_app
 from relay.httpd.queue import queue_router
 from relay.httpd.server import HttpServer
+from relay.mail.envelope import Recipient
 from relay.mail.errors import StoreError
 from relay.mail.event import EventKind
 from relay.mail.outcome import Deferred, Fault
@@ -69,12 +71,15 @@ class Lane:
 @asynccontextmanager
 async def lane(folder: Path, **sections: Any) -> AsyncIterator[Lane]:
     transport = FakeTransport()
-    given = settings(**({"route": [route("direct")]} | sections))
-    async with Setting(folder, given, {"direct": transport}) as setting, aiohttp.ClientSession() as client:
+    given = settings(**({"route": [route("direct")], "smarthost": {"b": {"host": "b.example"}}} | sections))
+    async with (
+        Setting(folder, given, {"direct": transport, "smarthost:b": transport}) as setting,
+        aiohttp.ClientSession() as client,
+    ):
         app = make_app("control", Silent())
-        app.include_router(
-            queue_router(setting.spool, setting.engine, setting.feeder.look, setting.heard, setting.clock, lambda: 7)
-        )
+        spool, heard, clock = setting.spool, setting.heard, setting.clock
+        expiry = Expiry(spool, lambda: "relay.example", clock, heard, heard)
+        app.include_router(queue_router(spool, setting.engine, expiry, setting.feeder.look, heard, clock, lambda: 7))
         listening = socket.create_server(("127.0.0.1", 0))
         listening.setblocking(False)
         server = HttpServer(app, [listening])
@@ -383,5 +388,172 @@ def test_status_shows_next_hops_that_are_not_dialled_and_resume_has_them_dialled
             resume = {"route": "direct:d.example"}
             assert (await one.ask("POST", "/admin/route/resume", resume))[1] == {"resumed": True}
             assert (await one.ask("GET", "/admin/status"))[1]["open"] == {}
+
+    asyncio.run(scenario())
+
+
+def test_expire_ends_what_waits_and_its_sender_is_told(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with lane(tmp_path) as one:
+            one.transport.answer = LATER
+            message_id = await one.setting.accept(*BOTH)
+            await one.until(message_id, "deferred", "deferred")
+            one.transport.answer = everybody(YES)
+            dry = (await one.ask("POST", "/admin/queue/expire", {"domain": "f.example", "dry_run": True}))[1]
+            assert (dry["recipients"], await one.states(message_id)) == (1, ["deferred", "deferred"])
+            assert await one.verb("hold", message_id) == 2
+            assert await one.verb("expire", message_id) == 2
+            assert await one.verb("expire", message_id) == 0
+            assert await one.states(message_id) == ["expired", "expired"]
+            await one.until(message_id, "deferred", "deferred", "held", "held", "expired", "expired")
+            [(about, notice_id, to)] = one.setting.heard.notices
+            assert (about, to) == (message_id, "a@b.example")
+            await one.until(notice_id, "delivered")
+            notice = one.transport.contents[-1]
+            assert notice.count(b"Status: 5.4.7") == 2
+            assert b"Expired by the operator; the last answer was: 451 4.3.0 Later" in notice
+            assert b"Subject: hello" in notice
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("sender", [None, "a@b.example"])
+def test_nobody_is_told_who_wants_no_notice(tmp_path: Path, sender: str | None) -> None:
+    async def scenario() -> None:
+        async with lane(tmp_path) as one:
+            one.transport.answer = LATER
+            silent = Recipient("c@d.example", ("NEVER",)) if sender else Recipient("c@d.example")
+            message_id = await one.setting.accept(silent, reverse_path=sender)
+            await one.until(message_id, "deferred")
+            assert await one.verb("expire", message_id) == 1
+            assert (await one.states(message_id), one.setting.heard.notices) == (["expired"], [])
+
+    asyncio.run(scenario())
+
+
+def test_expire_leaves_a_message_that_is_begun_meanwhile(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with lane(tmp_path) as one:
+            gate = asyncio.Event()
+            one.transport.answer = holding(gate, one.transport.answer)
+            message_id = await one.setting.accept()
+            async with asyncio.timeout(10):
+                while not one.transport.requests:
+                    await asyncio.sleep(0.01)
+            answer = (await one.ask("POST", "/admin/queue/expire", {"all": True}))[1]
+            assert (answer["recipients"], answer["in_flight"]) == (0, 1)
+            gate.set()
+            await one.until(message_id, "delivered")
+            assert one.setting.heard.notices == []
+
+    asyncio.run(scenario())
+
+
+def test_what_is_rerouted_goes_the_other_way_at_once_and_reset_goes_back(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with lane(tmp_path) as one:
+            one.transport.answer = LATER
+            first, second = await one.setting.accept(), await one.setting.accept()
+            await one.until(second, "deferred")
+            await one.until(first, "deferred")
+            one.setting.heard.attempts.clear()
+            one.transport.answer = everybody(YES)
+            status, answer = await one.ask("POST", "/admin/queue/reroute", {"ids": [first], "via": "smarthost:b"})
+            assert (status, answer["recipients"]) == (200, 1)
+            await one.until(first, "deferred", "rerouted", "delivered")
+            assert one.setting.heard.attempts == ["smarthost:b"]
+            assert one.transport.requests[-1].destination == ""
+            assert await one.verb("hold", second) == 1
+            for via in ("smarthost:b", ""):
+                assert (await one.ask("POST", "/admin/queue/reroute", {"ids": [second], "via": via}))[0] == 200
+            assert await one.verb("release", second) == 1
+            await one.until(second, "deferred", "held", "rerouted", "rerouted", "released", "delivered")
+            assert one.setting.heard.attempts == ["smarthost:b", "direct"]
+
+    asyncio.run(scenario())
+
+
+def test_what_is_scheduled_behind_a_busy_next_hop_can_be_rerouted(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with lane(tmp_path, delivery={"destination_concurrency": 1}) as one:
+            gate = asyncio.Event()
+            plain = one.transport.answer
+
+            async def deliver(request: DeliveryRequest, content: bytes) -> DeliveryReport:
+                if request.destination:
+                    await gate.wait()
+                report = plain(request, content)
+                assert isinstance(report, DeliveryReport)
+                return report
+
+            one.transport.answer = deliver
+            first = await one.setting.accept()
+            async with asyncio.timeout(10):
+                while not one.transport.requests:
+                    await asyncio.sleep(0.01)
+            second = await one.setting.accept()
+            assert (await one.ask("POST", "/admin/queue/reroute", {"all": True, "via": "smarthost:b"}))[1][
+                "recipients"
+            ] == 1
+            await one.until(second, "rerouted", "delivered")
+            gate.set()
+            await one.until(first, "delivered")
+
+    asyncio.run(scenario())
+
+
+def test_a_way_that_is_not_configured_any_more_keeps_its_mail_and_uses_up_no_attempt(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with lane(tmp_path) as one:
+            one.transport.answer = LATER
+            message_id = await one.setting.accept()
+            await one.until(message_id, "deferred")
+            await one.ask("POST", "/admin/queue/hold", {"all": True})
+            await one.ask("POST", "/admin/queue/reroute", {"all": True, "via": "smarthost:b"})
+            one.setting.transports.pop("smarthost:b")
+            await one.verb("release", message_id)
+            await one.until(message_id, "deferred", "held", "rerouted", "released", "deferred")
+            (recipient,) = (await one.setting.spool.message(message_id))["recipients"]
+            assert (recipient["attempts"], recipient["via"]) == (1, "smarthost:b")
+            assert "not configured any more" in recipient["reply"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("verb", "wanted", "words"),
+    [
+        ("reroute", {"all": True}, "say which way"),
+        ("reroute", {"all": True, "via": "smarthost:x"}, "'smarthost:x'; configured: direct, smarthost:b"),
+        ("hold", {"all": True, "via": "direct"}, "means nothing to hold"),
+    ],
+)
+def test_a_way_that_makes_no_sense_is_named_by_its_field_and_touches_nothing(
+    tmp_path: Path, verb: str, wanted: Any, words: str
+) -> None:
+    async def scenario() -> None:
+        async with lane(tmp_path) as one:
+            one.transport.answer = LATER
+            message_id = await one.setting.accept()
+            await one.until(message_id, "deferred")
+            status, answer = await one.ask("POST", f"/admin/queue/{verb}", wanted)
+            assert status == 422
+            [wrong] = answer["error"]["fields"]
+            assert wrong["field"] == "via"
+            assert words in wrong["message"]
+            assert await one.states(message_id) == ["deferred"]
+
+    asyncio.run(scenario())
+
+
+def test_the_ways_out_are_listed_with_those_that_rest(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with lane(tmp_path) as one:
+            one.transport.answer = REFUSED
+            await one.until(await one.setting.accept(), "deferred")
+            status, answer = await one.ask("GET", "/admin/route")
+            assert status == 200
+            assert [way["name"] for way in answer["candidates"]] == ["direct", "smarthost:b"]
+            assert [way["rests"] is None for way in answer["candidates"]] == [False, True]
 
     asyncio.run(scenario())
