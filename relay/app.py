@@ -189,7 +189,7 @@ class Worker:
         old, self._transports, self._tls, self._settings = self._transports, transports, tls, settings
         for lane in self._lanes:
             lane.engine.reconfigure(settings, transports)
-        self._intake.reconfigure(settings.limits)
+        self._intake.reconfigure(settings.limits, settings.retry_names)
         self._guard.reconfigure(settings.guard)
         self._disk.demand(settings.spool.minimum_free)
         self._listeners.reconfigure(settings.limits, doors)
@@ -247,6 +247,7 @@ class Worker:
             self.telemetry,
             lane.take,
             functools.partial(received_spf, settings.hostname),
+            settings.retry_names,
         )
         self._authenticator = CredentialAuthenticator(self._registry, PasswordVerifier(self._clock), self._clock)
         for listener, hooks in self._make_doors(settings):

@@ -121,11 +121,15 @@ class DeliveryRequest:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryReport:
-    """What came of it, for EVERY recipient of the request (keys are `Recipient.address`)."""
+    """What came of it, for EVERY recipient of the request (keys are `Recipient.address`).
+
+    `dsn`: the next hop was told which notices are wanted and owes them now (RFC 3461 §5.2.1).
+    """
 
     outcomes: Mapping[str, Outcome]
     host: str = ""
     tls: TlsFacts | None = None
+    dsn: bool = False
 
 
 class Transport(Protocol):
@@ -238,7 +242,7 @@ class NewMessage:
 class QueuedRecipient:
     """A recipient still to be delivered. `index` is its place in the envelope.
 
-    `via` is the only way out it may go, where an operator chose one.
+    `via` is the only way out it may go, where an operator chose one. `told`: its sender knows that it waits.
     """
 
     index: int
@@ -246,6 +250,7 @@ class QueuedRecipient:
     attempts: int
     next_at: float
     via: str = ""
+    told: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +291,7 @@ class AttemptBegun:
 class RecipientResult:
     """What an attempt means for one recipient: the event moves its state, `next_at` is set when deferred.
 
-    `counts` is False when the attempt uses up none of the retry profile.
+    `counts` is False when the attempt uses up none of the retry profile. `told`: the notice says that it waits.
     """
 
     index: int
@@ -296,6 +301,7 @@ class RecipientResult:
     next_at: float | None = None
     remote_id: str = ""
     counts: bool = True
+    told: bool = False
 
 
 @dataclass(frozen=True, slots=True)

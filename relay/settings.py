@@ -202,6 +202,15 @@ class DeliverySettings(_Section):
     mx_override: str = Field("", description="host:port used as every domain's MX (tests, sandbox)")
     mx_port: Port = Field(25, description="Port of the MX hosts DNS names")
     allow_private_mx: bool = Field(False, description="Connect to MX hosts with private or loopback addresses")
+    delay_notices: Literal["asked", "all", "off"] = Field(
+        "asked", description="Who is told that mail still waits: who asked by NOTIFY=DELAY, every sender, nobody"
+    )
+    returned_size: int = Field(
+        1_048_576, ge=0, description="Octets of a message up to which RET=FULL returns it whole with a failure notice"
+    )
+    in_doubt: Literal["retry", "hold"] = Field(
+        "retry", description="Mail whose answer was lost after its last byte: sent again, or held for you to decide"
+    )
     route_pause: Seconds = Field(300.0, description="Seconds a route rests after its credentials were refused")
     return_path_prefix: str = Field("rp", description="Label of the return-path host that `relay domain add` prints")
     timeouts: TimeoutSettings = TimeoutSettings()
@@ -213,6 +222,15 @@ class RetrySettings(_Section):
     delays: tuple[Seconds, ...] = Field(description="Seconds to wait after each attempt, one number an attempt")
     jitter: float = Field(0.15, ge=0, le=0.5, description="Share by which a wait varies, either way")
     expire: float = Field(0.0, ge=0, description="Age in seconds after which it bounces whatever is left; 0: none")
+    delay_notice: float = Field(
+        14_400.0, ge=0, description="Age in seconds at which a sender is told that it still waits; 0: never"
+    )
+
+
+class AccountSettings(_Section):
+    """What holds for all mail of one account."""
+
+    retry: Name | None = Field(None, description="Retry profile where message and route name none")
 
 
 class MatchSettings(_Section):
@@ -329,6 +347,7 @@ class Settings(_Section):
     route: tuple[RouteSettings, ...] = ()
     limit: tuple[RateLimitSettings, ...] = ()
     retry: dict[Name, RetrySettings] = {}
+    account: dict[Name, AccountSettings] = {}
     smarthost: dict[Name, SmarthostSettings] = {}
     provider: dict[Name, ProviderSettings] = {}
 
@@ -345,7 +364,8 @@ class Settings(_Section):
                 self._check_candidate(f"route {route.name!r}", candidate)
             if route.retry:
                 self.retry_profile(route.retry)
-        self.retry_profile(self.delivery.retry)
+        for profile in (self.delivery.retry, *(one.retry for one in self.account.values() if one.retry)):
+            self.retry_profile(profile)
         return self
 
     def _check_candidate(self, user: str, candidate: str) -> None:
@@ -364,6 +384,21 @@ class Settings(_Section):
             known = ", ".join(sorted({*self.retry, *_RETRY_PROFILES}))
             raise ValueError(f"no retry profile {name!r}; known: {known}")
         return profile
+
+    def retry_profile_for(self, message: str, route: str | None, account: str) -> RetrySettings:
+        """The most particular one: what the message names, then the route, the account, and the default.
+
+        A message may name one that is not there any more.
+        """
+        own = self.account.get(account)
+        for name in (message, route, own.retry if own else None):
+            if name and (profile := self.retry.get(name) or _RETRY_PROFILES.get(name)):
+                return profile
+        return self.retry_profile(self.delivery.retry)
+
+    @property
+    def retry_names(self) -> frozenset[str]:
+        return frozenset((*_RETRY_PROFILES, *self.retry))
 
     @property
     def retry_profiles(self) -> tuple[RetrySettings, ...]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from relay.settings import (
+    AccountSettings,
     ListenerSettings,
     MatchSettings,
     ProviderSettings,
@@ -52,6 +53,7 @@ _EXAMPLES: dict[str, str] = {
     "route.match": '[route.match]\naccount = ["shop"]',
     "limit": '[[limit]]\nname = "example"\nrate = "10/second"',
     "limit.match": '[limit.match]\nrecipient_domain = ["example.com"]',
+    "account": '[account.example]\nretry = "otp"',
     "retry": "[retry.example]\ndelays = [30, 300, 1800]",
     "smarthost": '[smarthost.example]\nhost = "smtp.example.com"',
     "provider": '[provider.example]\nkind = "sendpost"\napi_key_file = "/etc/sendrelay/sendpost.key"',
@@ -63,6 +65,7 @@ _TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("route.match", MatchSettings),
     ("limit", RateLimitSettings),
     ("limit.match", RateMatchSettings),
+    ("account", AccountSettings),
     ("retry", RetrySettings),
     ("smarthost", SmarthostSettings),
     ("provider", ProviderSettings),

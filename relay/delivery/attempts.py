@@ -133,7 +133,7 @@ class Attempts:
         missing = [recipient.address for recipient in request.recipients if recipient.address not in report.outcomes]
         outcomes = {**report.outcomes, **dict.fromkeys(missing, Deferred(INTERNAL))}
         # A host name may come from a peer, and goes into rows, logs and notices.
-        return DeliveryReport(outcomes, printable(report.host, 255), report.tls)
+        return DeliveryReport(outcomes, printable(report.host, 255), report.tls, report.dsn)
 
     def _fault(self, candidate: str, error: BaseException, request: DeliveryRequest) -> DeliveryReport:
         self._observer.failure(candidate, error, request.message_id)

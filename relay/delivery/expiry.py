@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
-from relay.delivery.notices import failure_notice
+from relay.delivery.notices import notice
 from relay.delivery.observer import Observer
 from relay.mail.dsn import RecipientStatus
 from relay.mail.errors import StoreError
@@ -56,17 +56,17 @@ class Expiry:
             return False
         now = self._clock.now()
         verdicts = {waiting.index: _verdict(answers[waiting.index]) for waiting in message.due}
-        notice = await self._notice(message, verdicts, now)
+        told = await self._notice(message, verdicts, now)
         results = tuple(
             RecipientResult(one.index, one.recipient.address, EventKind.EXPIRED, str(verdicts[one.index]), counts=False)
             for one in message.due
         )
-        if not await self._spool.end_waiting(AttemptEnd(message_id, 0, now, "", "", results, notice)):
+        if not await self._spool.end_waiting(AttemptEnd(message_id, 0, now, "", "", results, told)):
             return False
         for result in results:
             self._events.event(Event(now, result.kind, message_id, result.address, result.reply))
-        if notice is not None:
-            self._observer.notice_queued(message_id, notice.id, notice.envelope.recipients[0].address)
+        if told is not None:
+            self._observer.notice_queued(message_id, told.id, told.envelope.recipients[0].address)
         return True
 
     async def _notice(self, message: QueuedMessage, verdicts: Mapping[int, Reply], now: float) -> NewMessage | None:
@@ -79,7 +79,7 @@ class Expiry:
             # A notice without the header is better than none.
             self._observer.store_failed(error)
             original = b""
-        return failure_notice(
+        return notice(
             message, statuses, original, notice_id=self._spool.new_id(), hostname=self._hostname(), now=now
         )
 

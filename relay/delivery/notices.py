@@ -1,20 +1,86 @@
-"""Notices: the DSN for recipients that failed, as a new message that goes into the commit of their failure.
+"""Notices: what a sender is told of recipients, as a new message that goes into the commit of what it tells.
 
-Never for a null sender (no notice about a notice, RFC 5321 §6.1), never for NOTIFY without FAILURE.
+Never for a null sender (no notice about a notice, RFC 5321 §6.1), and only of what was asked for: failures unless
+NOTIFY leaves them out, delays and successes by NOTIFY=DELAY and SUCCESS. Who was handed to a next hop that speaks DSN
+is told of by that (RFC 3461 §5.2.1). Source: RFC 3461 §5.2, §6.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
 
+from relay.delivery.verdict import reason
 from relay.mail import dsn
 from relay.mail.dates import date_time
-from relay.mail.dsn import NoticeFacts, RecipientStatus
+from relay.mail.dsn import Action, NoticeFacts, RecipientStatus
 from relay.mail.envelope import Envelope, Recipient
-from relay.ports import NewMessage, QueuedMessage
+from relay.mail.event import EventKind
+from relay.mail.reply import Reply
+from relay.policy.retry import gives_up_at
+from relay.ports import DeliveryReport, NewMessage, QueuedMessage, QueuedRecipient, RecipientResult
+from relay.settings import DeliverySettings, RetrySettings
+
+_HANDED_ON: Final = {EventKind.SENT, EventKind.DELIVERED}
+_ENDED: Final = {EventKind.BOUNCED, EventKind.EXPIRED}
+_WAITS: Final = {EventKind.DEFERRED, EventKind.IN_DOUBT}
 
 
-def failure_notice(
+class Told(NamedTuple):
+    """A result, changed where its recipient's sender is told of the delay, and what the notice says of it."""
+
+    result: RecipientResult
+    status: RecipientStatus | None
+
+
+@dataclass(frozen=True, slots=True)
+class Notifier:
+    """Who is told what of one attempt."""
+
+    delivery: DeliverySettings
+    profile: RetrySettings
+    message: QueuedMessage
+    report: DeliveryReport
+    now: float
+
+    def tell(self, waiting: QueuedRecipient, result: RecipientResult, reply: Reply) -> Told:
+        """`reply` is the last word on the recipient."""
+        recipient = waiting.recipient
+        if result.kind in _ENDED:
+            return Told(
+                result, self._status(waiting, result, reply, "failed") if recipient.wants_failure_notice else None
+            )
+        if result.kind in _HANDED_ON:
+            owed = recipient.wants_notice_of("SUCCESS") and not self.report.dsn
+            return Told(result, self._status(waiting, result, reply, "relayed") if owed else None)
+        if result.kind in _WAITS and self._is_late(waiting):
+            return Told(replace(result, told=True), self._status(waiting, result, reply, "delayed"))
+        return Told(result, None)
+
+    def _is_late(self, waiting: QueuedRecipient) -> bool:
+        age = self.profile.delay_notice
+        notify, whom = waiting.recipient.notify, self.delivery.delay_notices
+        asked = "DELAY" in notify or (whom == "all" and not notify)
+        return bool(age) and asked and whom != "off" and not waiting.told and self.now >= self.message.received_at + age
+
+    def _status(
+        self, waiting: QueuedRecipient, result: RecipientResult, reply: Reply, action: Action
+    ) -> RecipientStatus:
+        until = date_time(gives_up_at(self.profile, self.message.received_at)) if action == "delayed" else ""
+        words = {"delayed": "it is tried again", "relayed": "the next mail host took it"}
+        return RecipientStatus(
+            address=result.address,
+            orcpt=waiting.recipient.orcpt,
+            action=action,
+            reply=reply,
+            remote=self.report.host,
+            reason=words.get(action) or reason(result, reply),
+            until=until,
+        )
+
+
+def notice(
     message: QueuedMessage,
     statuses: Sequence[RecipientStatus],
     original: bytes,
@@ -22,6 +88,7 @@ def failure_notice(
     notice_id: str,
     hostname: str,
     now: float,
+    largest: int = 0,
 ) -> NewMessage | None:
     """The notice about `statuses`, or None where nobody wants one."""
     sender = message.envelope.reverse_path
@@ -35,7 +102,7 @@ def failure_notice(
         arrival_date=date_time(message.received_at),
         envelope=message.envelope,
     )
-    content = dsn.build(facts, statuses, original)
+    content = dsn.build(facts, statuses, original, largest)
     recipient = Recipient(sender, ("NEVER",))
     return NewMessage(
         id=notice_id,

@@ -13,13 +13,14 @@ from typing import Final
 
 from relay import faults
 from relay.delivery.job import InFlight, Job
-from relay.delivery.notices import failure_notice
+from relay.delivery.notices import Notifier, notice
 from relay.delivery.observer import Observer
-from relay.delivery.verdict import reason, result_of
+from relay.delivery.verdict import result_of
 from relay.mail.dsn import RecipientStatus
 from relay.mail.errors import StoreError
-from relay.mail.event import Event, EventKind
+from relay.mail.event import Event
 from relay.mail.outcome import Outcome
+from relay.policy.retry import bounded
 from relay.ports import (
     AttemptEnd,
     Clock,
@@ -27,12 +28,11 @@ from relay.ports import (
     EventSink,
     NewMessage,
     QueuedMessage,
-    QueuedRecipient,
     Random,
     RecipientResult,
     Spool,
 )
-from relay.settings import Settings
+from relay.settings import RetrySettings, Settings
 
 SECONDS_TO_TRY_AGAIN: Final = 1.0
 _NO_REPORT: Final = DeliveryReport({})
@@ -91,7 +91,7 @@ class Recorder:
     async def settle(self, job: Job, outcomes: Mapping[int, Outcome], tried: Tried) -> None:
         """Record `outcomes` (by recipient index) and tell of them. Returns when they are on disk."""
         message, now = job.message, self._clock.now()
-        profile = self._settings.retry_profile(job.route.retry or self._settings.delivery.retry)
+        profile = self._profile(job)
         by_index = {waiting.index: waiting for waiting in job.recipients}
         # One throw for all, so that who was put off together comes back together, under the same idempotency key.
         throw = self._random.random()
@@ -105,10 +105,16 @@ class Recorder:
                 route_pause=self._settings.delivery.route_pause,
                 throw=throw,
                 put_off=tried.put_off,
+                hold_doubt=self._settings.delivery.in_doubt == "hold",
             )
             for index, outcome in outcomes.items()
         )
-        statuses = _failures(by_index, results, outcomes, tried.report.host)
+        statuses: list[RecipientStatus] = []
+        if message.envelope.reverse_path is not None:
+            notifier = Notifier(self._settings.delivery, profile, message, tried.report, now)
+            told = [notifier.tell(by_index[one.index], one, outcomes[one.index].reply) for one in results]
+            results = tuple(one.result for one in told)
+            statuses = [one.status for one in told if one.status is not None]
         notice = await self._notice(job.in_flight, statuses, now) if statuses else None
         end = AttemptEnd(message.id, tried.attempt_id, now, tried.report.host, tried.tls, results, notice)
         queued = await self._write(end)
@@ -118,18 +124,22 @@ class Recorder:
             self._observer.notice_queued(message.id, queued.id, queued.due[0].recipient.address)
             self.on_notice(queued)
 
+    def _profile(self, job: Job) -> RetrySettings:
+        message = job.message
+        profile = self._settings.retry_profile_for(message.envelope.retry, job.route.retry, message.account)
+        return bounded(profile, message.received_at, message.envelope.expires_at)
+
     async def _notice(self, in_flight: InFlight, statuses: Sequence[RecipientStatus], now: float) -> NewMessage | None:
         message = in_flight.message
-        if message.envelope.reverse_path is None:
-            return None
         try:
-            return failure_notice(
+            return notice(
                 message,
                 statuses,
                 await self._original(in_flight),
                 notice_id=self._spool.new_id(),
                 hostname=self._settings.hostname,
                 now=now,
+                largest=self._settings.delivery.returned_size,
             )
         except Exception as error:
             # What was delivered beside it has to be recorded, or it would be sent again.
@@ -160,25 +170,3 @@ class Recorder:
             self._events.event(Event(now, result.kind, message.id, result.address, result.reply, detail))
             if result.next_at is not None:
                 self.on_deferred(result.next_at)
-
-
-def _failures(
-    by_index: Mapping[int, QueuedRecipient],
-    results: Sequence[RecipientResult],
-    outcomes: Mapping[int, Outcome],
-    host: str,
-) -> list[RecipientStatus]:
-    """What the sender has to be told."""
-    return [
-        RecipientStatus(
-            address=result.address,
-            orcpt=by_index[result.index].recipient.orcpt,
-            action="failed",
-            reply=outcomes[result.index].reply,
-            remote=host,
-            reason=reason(result, outcomes[result.index].reply),
-        )
-        for result in results
-        if result.kind in (EventKind.BOUNCED, EventKind.EXPIRED)
-        and by_index[result.index].recipient.wants_failure_notice
-    ]

@@ -31,10 +31,12 @@ def result_of(
     route_pause: float,
     throw: float,
     put_off: float | None = None,
+    hold_doubt: bool = False,
 ) -> RecipientResult:
     """What the attempt means for one recipient (design: docs/lifecycle.md).
 
-    With `put_off` there was no attempt: its next hop is not dialled for that many seconds.
+    With `put_off` there was no attempt: its next hop is not dialled for that many seconds. `hold_doubt`: who may have
+    the message already waits for the operator.
     """
 
     def result(
@@ -51,6 +53,8 @@ def result_of(
             return result(EventKind.SENT, remote_id=printable(remote_id))
         case Failed():
             return result(EventKind.BOUNCED)
+        case InDoubt() if hold_doubt:
+            return result(EventKind.HELD)
         case Deferred(fault=Fault.ROUTE):
             # Nothing is wrong with the message: it waits for the operator and uses up no attempt, only its time.
             # As after an attempt, a first wait is always granted: a clock that jumps must not bounce a queue.

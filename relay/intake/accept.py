@@ -7,6 +7,7 @@ A bug travels to the door, which answers 451 4.3.0.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from relay import faults
@@ -63,7 +64,10 @@ class Accept:
         observer: Observer,
         deliver: Callable[[QueuedMessage], None],
         received_spf: Callable[[SpfResult, Session, Envelope], bytes],
+        profiles: frozenset[str] = frozenset(),
     ) -> None:
+        """`profiles`: names of retry profiles that a message may ask for."""
+        self._profiles = profiles
         self._spool = spool
         self._limits = limits
         self._hostname = hostname
@@ -74,9 +78,10 @@ class Accept:
         self._received_spf = received_spf
         self._in_flight = 0
 
-    def reconfigure(self, limits: LimitSettings) -> None:
-        """Other limits from now on."""
+    def reconfigure(self, limits: LimitSettings, profiles: frozenset[str]) -> None:
+        """Other limits and retry profiles from now on."""
         self._limits = limits
+        self._profiles = profiles
 
     def refusal(self) -> Reply | None:
         """Why no message can be taken now (a 4xx), or None."""
@@ -113,7 +118,7 @@ class Accept:
         refused = self._check(session, content, header)
         if isinstance(refused, Reply):
             return refused
-        directives = _asked_for(session, header, refused)
+        directives = _asked_for(session, header, refused, self._profiles)
         if isinstance(directives, Reply):
             return directives
         content, fields = without_blind_copies(content, refused) if session.login else (content, refused)
@@ -175,7 +180,7 @@ class Accept:
             id=message_id,
             account=session.login.account if session.login else "",
             username=session.login.username if session.login else "",
-            envelope=envelope,
+            envelope=_asking(envelope, directives, now),
             content=prefix + content,
             received_at=now,
             client_message_id=next((f.text[:998] for f in fields if f.name == "message-id"), ""),
@@ -183,14 +188,28 @@ class Accept:
         )
 
 
-def _asked_for(session: Session, header: bytes, fields: list[HeaderField]) -> Directives | Reply:
+def _asked_for(
+    session: Session, header: bytes, fields: list[HeaderField], profiles: frozenset[str]
+) -> Directives | Reply:
     """What an authenticated client asks for in a vendor's dialect; a stranger asks for nothing."""
     if session.login is None or not has_directives(header):
         return NO_DIRECTIVES
     try:
-        return read_directives(fields)
+        asked = read_directives(fields)
+        if asked.retry and asked.retry not in profiles:
+            known = ", ".join(sorted(profiles))
+            raise DirectiveError(f"x-relay-retry: no retry profile {asked.retry!r}; known: {known}")
+        return asked
     except DirectiveError as error:
         return reply(550, "5.6.0", printable(f"Cannot do what the header asks for: {error}"))
+
+
+def _asking(envelope: Envelope, directives: Directives, now: float) -> Envelope:
+    """The envelope with what the message itself says of its retries."""
+    if not directives.retry and directives.expire is None:
+        return envelope
+    expires_at = None if directives.expire is None else now + directives.expire
+    return replace(envelope, retry=directives.retry, expires_at=expires_at)
 
 
 def _from_right(login: Login, fields: list[HeaderField]) -> Reply | None:

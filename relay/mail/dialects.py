@@ -25,6 +25,7 @@ _DIRECTIVE: Final = re.compile(
     rb"(?im)^(?:x-(?:relay-|smtpapi|mailgun-|pm-|ses-|mc-|msys-api|mj-|mailjet-|mailin-|sib-|sendpost-|sp-"
     rb"|postal-tag)|resend-)[!-9;-~]*[ \t]*:"
 )
+_LONGEST_EXPIRE: Final = 2_592_000
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -181,6 +182,16 @@ def _idempotency(draft: Draft, name: str, value: str) -> None:
     draft.set(idempotency_key=value)
 
 
+def _retry(draft: Draft, name: str, value: str) -> None:
+    draft.set(retry=value[:64])
+
+
+def _expire(draft: Draft, name: str, value: str) -> None:
+    if not (value.isascii() and value.isdecimal() and 0 < int(value[:12]) <= _LONGEST_EXPIRE):
+        raise DirectiveError(f"{name}: write the age in seconds, up to {_LONGEST_EXPIRE}")
+    draft.set(expire=float(value))
+
+
 def _test(draft: Draft, name: str, value: str) -> None:
     if value.lower() == "drop" or _switch(name, value):
         raise DirectiveError(f"{name}: asks for a test that is not sent, and this server sends; remove it")
@@ -267,6 +278,8 @@ _READERS: Final[dict[str, _Reader]] = {
     "x-relay-track-clicks": _clicks,
     "x-relay-send-at": _send_at,
     "x-relay-idempotency-key": _idempotency,
+    "x-relay-retry": _retry,
+    "x-relay-expire": _expire,
     "x-smtpapi": _sendgrid,
     "x-mailgun-tag": _tag,
     "x-mailgun-variables": _json_metadata,

@@ -21,7 +21,7 @@ METADATA_OCTETS: Final = 16_384
 
 @dataclass(frozen=True, slots=True)
 class Directives:
-    """`None` and empty mean: not asked for. `send_at` is in seconds since the epoch.
+    """`None` and empty mean: not asked for. `send_at` is in seconds since the epoch, `expire` an age in seconds.
 
     `own`: (dialect, field, value) of what only that dialect's vendor understands.
     """
@@ -34,6 +34,8 @@ class Directives:
     track_clicks: bool | None = None
     send_at: float | None = None
     idempotency_key: str = ""
+    retry: str = ""
+    expire: float | None = None
     own: tuple[tuple[str, str, str], ...] = ()
 
 

@@ -1,6 +1,7 @@
 """DSN: the notice that tells a sender what became of a message.
 
-Source: RFC 3464 (message/delivery-status), RFC 6522 (multipart/report), RFC 3461 §6 (what is returned).
+Source: RFC 3464 (message/delivery-status), RFC 6522 (multipart/report), RFC 3461 §4.3 and §6 (what is returned), RFC
+6533 (addresses in UTF-8).
 Built from plain strings: everything that comes from a peer has been made printable before it gets here.
 """
 
@@ -8,25 +9,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from relay.mail.envelope import Envelope
 from relay.mail.message import header_block
 from relay.mail.reply import Reply, printable
+from relay.mail.xtext import decoded
 
 _LARGEST_HEADER = 51_200
 
 
+Action = Literal["failed", "delayed", "delivered", "relayed"]
+
+
 @dataclass(frozen=True, slots=True)
 class RecipientStatus:
-    """One recipient's end: `action` in RFC 3464's words; `reply` is the peer's or our own last word."""
+    """What became of one recipient: `action` in RFC 3464's words; `reply` is the peer's or our own last word.
+
+    `until`: when attempts end, as an RFC 5322 date-time; for `delayed` alone.
+    """
 
     address: str
     orcpt: str | None
-    action: Literal["failed", "delayed"]
+    action: Action
     reply: Reply
     remote: str
     reason: str
+    until: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +50,15 @@ class NoticeFacts:
     envelope: Envelope
 
 
-def build(facts: NoticeFacts, statuses: Sequence[RecipientStatus], original: bytes) -> bytes:
-    """The whole notice, CRLF line ends, ready to spool with the null sender. Returns the original's header only."""
+def build(facts: NoticeFacts, statuses: Sequence[RecipientStatus], original: bytes, largest: int = 0) -> bytes:
+    """The whole notice, CRLF line ends, ready to spool with the null sender.
+
+    It returns the original's header; with a failure and RET=FULL the whole of it, up to `largest` octets.
+    """
     assert facts.envelope.reverse_path is not None, "a null sender gets no notice"
-    returned = _returned_header(original)
+    failed = any(status.action == "failed" for status in statuses)
+    whole = failed and facts.envelope.ret == "FULL" and len(original) <= largest
+    returned = original if whole else _returned_header(original)
     boundary = f"=_{facts.notice_id}"
     while boundary.encode() in returned:
         boundary += "="
@@ -53,11 +67,18 @@ def build(facts: NoticeFacts, statuses: Sequence[RecipientStatus], original: byt
         (b"text/plain; charset=utf-8", _explanation(facts, statuses).encode()),
         # RFC 6533 §3: the plain type has no room for UTF-8 addresses.
         (f"message/{'global-' if international else ''}delivery-status".encode(), _fields(facts, statuses).encode()),
-        (b"message/global-headers" if _is_utf8_only(returned) else b"text/rfc822-headers", returned),
+        (_returned_type(original, whole=whole), returned),
     )
     separator = f"--{boundary}".encode()
     body = b"".join(_part(separator, kind, content) for kind, content in parts)
-    return _header(facts, boundary).encode() + body + separator + b"--\r\n"
+    return _header(facts, statuses, boundary).encode() + body + separator + b"--\r\n"
+
+
+def _returned_type(original: bytes, *, whole: bool) -> bytes:
+    """RFC 6533 §4.3: a type of their own for headers beyond ASCII."""
+    if _is_utf8_only(_returned_header(original)):
+        return b"message/global" if whole else b"message/global-headers"
+    return b"message/rfc822" if whole else b"text/rfc822-headers"
 
 
 def _part(separator: bytes, kind: bytes, content: bytes) -> bytes:
@@ -84,11 +105,12 @@ def _is_utf8_only(header: bytes) -> bool:
     return True
 
 
-def _header(facts: NoticeFacts, boundary: str) -> str:
+def _header(facts: NoticeFacts, statuses: Sequence[RecipientStatus], boundary: str) -> str:
+    subject = _SUBJECTS[_gravest(statuses)]
     return (
         f"From: Mail Delivery System <MAILER-DAEMON@{facts.hostname}>\r\n"
         f"To: <{facts.envelope.reverse_path}>\r\n"
-        f"Subject: Undelivered mail returned to sender\r\n"
+        f"Subject: {subject}\r\n"
         f"Date: {facts.date}\r\n"
         f"Message-ID: <{facts.notice_id}@{facts.hostname}>\r\n"
         f"Auto-Submitted: auto-replied\r\n"
@@ -97,29 +119,47 @@ def _header(facts: NoticeFacts, boundary: str) -> str:
     )
 
 
+_SUBJECTS: Final[dict[Action, str]] = {
+    "failed": "Undelivered mail returned to sender",
+    "delayed": "Mail is delayed and still being tried",
+    "delivered": "Mail was delivered",
+    "relayed": "Mail was handed on",
+}
+_WORDS: Final[dict[Action, str]] = {
+    "failed": "could not be delivered to these, and is not tried again:",
+    "delayed": "has not been delivered to these yet, and is tried again:",
+    "delivered": "was delivered to:",
+    "relayed": "was handed on to a mail system that sends no notice of its own, for:",
+}
+
+
+def _gravest(statuses: Sequence[RecipientStatus]) -> Action:
+    return min((status.action for status in statuses), key=list(_WORDS).index)
+
+
 def _explanation(facts: NoticeFacts, statuses: Sequence[RecipientStatus]) -> str:
-    lines = [
-        f"This is the mail system at {facts.hostname}.",
-        "",
-        f"Your message (id {facts.message_id}, received {facts.arrival_date}) could not be delivered to:",
-        "",
-    ]
-    for status in statuses:
-        where = f" ({printable(status.remote)})" if status.remote else ""
-        lines += [f"<{status.address}>: {status.reason}", f"    {status.reply}{where}", ""]
-    lines.append("The header of your message is attached. No further attempts will be made.")
+    lines = [f"This is the mail system at {facts.hostname}.", ""]
+    for action, words in _WORDS.items():
+        concerned = [status for status in statuses if status.action == action]
+        if concerned:
+            lines += [f"Your message (id {facts.message_id}, received {facts.arrival_date}) {words}", ""]
+        for status in concerned:
+            where = f" ({printable(status.remote)})" if status.remote else ""
+            until = f" until {status.until}" if status.until else ""
+            lines += [f"<{status.address}>: {status.reason}{until}", f"    {status.reply}{where}", ""]
+    lines.append("Your message, or its header, is attached.")
     return "\r\n".join(lines) + "\r\n"
 
 
 def _fields(facts: NoticeFacts, statuses: Sequence[RecipientStatus]) -> str:
     lines = [f"Reporting-MTA: dns; {facts.hostname}"]
     if facts.envelope.envid:
-        lines.append(f"Original-Envelope-Id: {printable(facts.envelope.envid)}")
+        lines.append(f"Original-Envelope-Id: {printable(decoded(facts.envelope.envid))}")
     lines.append(f"Arrival-Date: {facts.arrival_date}")
     for status in statuses:
         lines.append("")
         if status.orcpt:
-            lines.append(f"Original-Recipient: {printable(status.orcpt)}")
+            lines.append(f"Original-Recipient: {_typed(status.orcpt)}")
         kind = "rfc822" if status.address.isascii() else "utf-8"
         lines += [
             f"Final-Recipient: {kind}; {status.address}",
@@ -129,4 +169,12 @@ def _fields(facts: NoticeFacts, statuses: Sequence[RecipientStatus]) -> str:
         if status.remote:
             lines.append(f"Remote-MTA: dns; {printable(status.remote)}")
         lines.append(f"Diagnostic-Code: smtp; {status.reply}")
+        if status.until:
+            lines.append(f"Will-Retry-Until: {status.until}")
     return "\r\n".join(lines) + "\r\n"
+
+
+def _typed(orcpt: str) -> str:
+    """`rfc822;Bob+40x` as `rfc822;Bob@x`."""
+    kind, _, text = orcpt.partition(";")
+    return f"{printable(kind)};{printable(decoded(text))}"

@@ -23,6 +23,10 @@ class Recipient:
     def domain(self) -> str:
         return self.address.rpartition("@")[2]
 
+    def wants_notice_of(self, event: Notify) -> bool:
+        """Whether the client asked for it by name."""
+        return event in self.notify
+
     @property
     def wants_failure_notice(self) -> bool:
         return not self.notify or "FAILURE" in self.notify
@@ -30,7 +34,11 @@ class Recipient:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """`reverse_path` is None for the null sender `<>`; recipients are unique and in RCPT order."""
+    """`reverse_path` is None for the null sender `<>`; recipients are unique and in RCPT order.
+
+    `envid` and `Recipient.orcpt` are xtext as it was given. `retry` and `expires_at` (seconds since the epoch) are what
+    the message itself asks for.
+    """
 
     reverse_path: str | None
     recipients: tuple[Recipient, ...]
@@ -38,6 +46,8 @@ class Envelope:
     envid: str | None = None
     body_8bit: bool = False
     smtputf8: bool = False
+    retry: str = ""
+    expires_at: float | None = None
 
     @property
     def sender_domain(self) -> str:

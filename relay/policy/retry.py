@@ -17,6 +17,20 @@ def longest_wait(profiles: Iterable[RetrySettings], pauses: Iterable[float]) -> 
     return max(LONGEST_HINT, *pauses, *delays)
 
 
+def bounded(profile: RetrySettings, received_at: float, expires_at: float | None) -> RetrySettings:
+    """`profile`, ended at the latest when the message itself says so."""
+    if expires_at is None:
+        return profile
+    age = max(1.0, expires_at - received_at)
+    return profile.model_copy(update={"expire": min(profile.expire or age, age)})
+
+
+def gives_up_at(profile: RetrySettings, received_at: float) -> float:
+    """About when the last attempt is over."""
+    whole = sum(profile.delays)
+    return received_at + (min(profile.expire, whole) if profile.expire else whole)
+
+
 def next_attempt_at(
     profile: RetrySettings,
     *,

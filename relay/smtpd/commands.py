@@ -1,18 +1,22 @@
 """Commands as bytes to commands as values: MAIL and RCPT lines with their parameters.
 
 Pure functions. What they cannot read they refuse with CommandError, which holds the reply.
-Source: RFC 5321 §4.1.1, RFC 1870 (SIZE), RFC 6152 (BODY), RFC 6531 (SMTPUTF8), RFC 4954 §5 (AUTH=).
+Source: RFC 5321 §4.1.1, RFC 1870 (SIZE), RFC 6152 (BODY), RFC 6531 (SMTPUTF8), RFC 4954 §5 (AUTH=), RFC 3461 (RET,
+ENVID, NOTIFY, ORCPT).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Literal, cast, get_args
 
 from relay.mail.address import parse_address
+from relay.mail.envelope import Notify, Recipient
 from relay.mail.errors import AddressSyntaxError
 from relay.mail.reply import Reply, reply
+from relay.mail.xtext import is_xtext
 
 _PATH: Final = re.compile(r" ?<([^<>]*)>(?: (.*))?\Z", re.DOTALL)
 _PARAMETER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\u0080-\U0010ffff]+))?\Z")
@@ -35,31 +39,96 @@ class MailCommand:
     size: int = 0
     body_8bit: bool = False
     smtputf8: bool = False
+    ret: Literal["FULL", "HDRS"] | None = None
+    envid: str | None = None
 
 
 def parse_mail(argument: bytes) -> MailCommand:
     """Read what follows `MAIL `: `FROM:<address> [parameters]`. Raises CommandError."""
     path, parameters = _split(argument, "FROM:", "MAIL FROM:<address>")
-    size, body_8bit, smtputf8 = 0, False, False
+    given: dict[str, Any] = {}
     for name, value in parameters:
-        if name == "SIZE" and value.isascii() and value.isdecimal() and len(value) <= 20:
-            size = int(value)
-        elif name == "BODY" and value.upper() in ("7BIT", "8BITMIME"):
-            body_8bit = value.upper() == "8BITMIME"
-        elif name == "SMTPUTF8" and not value:
-            smtputf8 = True
-        elif name != "AUTH":  # RFC 4954 §5: accepted from everybody, believed from nobody
-            raise CommandError(_bad_parameter(name, "MAIL", known=name in ("SIZE", "BODY", "SMTPUTF8")))
-    address = _address(path, "5.1.7", smtputf8) if path else None
-    return MailCommand(address, size, body_8bit, smtputf8)
+        read = _MAIL_PARAMETERS.get(name)
+        if read is None:
+            raise CommandError(_bad_parameter(name, "MAIL", known=False))
+        found = read(value)
+        if found is None:
+            raise CommandError(_bad_parameter(name, "MAIL", known=True))
+        given |= found
+    address = _address(path, "5.1.7", given.get("smtputf8", False)) if path else None
+    return MailCommand(address, **given) if given else MailCommand(address)
 
 
-def parse_rcpt(argument: bytes, *, smtputf8: bool) -> str:
-    """Read what follows `RCPT `: `TO:<address>`; returns the address. Raises CommandError."""
+def _size(value: str) -> dict[str, int] | None:
+    return {"size": int(value)} if value.isascii() and value.isdecimal() and len(value) <= 20 else None
+
+
+def _body(value: str) -> dict[str, bool] | None:
+    word = value.upper()
+    return {"body_8bit": word == "8BITMIME"} if word in ("7BIT", "8BITMIME") else None
+
+
+def _smtputf8(value: str) -> dict[str, bool] | None:
+    return None if value else {"smtputf8": True}
+
+
+def _auth(value: str) -> dict[str, str]:
+    """RFC 4954 §5: accepted from everybody, believed from nobody."""
+    return {}
+
+
+def _ret(value: str) -> dict[str, str] | None:
+    word = value.upper()
+    return {"ret": word} if word in ("FULL", "HDRS") else None
+
+
+def _envid(value: str) -> dict[str, str] | None:
+    return {"envid": value} if value and len(value) <= 100 and is_xtext(value) else None
+
+
+_MAIL_PARAMETERS: Final[dict[str, Callable[[str], Mapping[str, Any] | None]]] = {
+    "SIZE": _size,
+    "BODY": _body,
+    "SMTPUTF8": _smtputf8,
+    "AUTH": _auth,
+    "RET": _ret,
+    "ENVID": _envid,
+}
+
+
+def parse_rcpt(argument: bytes, *, smtputf8: bool) -> Recipient:
+    """Read what follows `RCPT `: `TO:<address> [parameters]`. Raises CommandError."""
     path, parameters = _split(argument, "TO:", "RCPT TO:<address>")
-    for name, _ in parameters:
-        raise CommandError(_bad_parameter(name, "RCPT", known=False))
-    return _address(path, "5.1.3", smtputf8)
+    address = _address(path, "5.1.3", smtputf8)
+    if not parameters:
+        return Recipient(address)
+    notify: tuple[Notify, ...] = ()
+    orcpt = None
+    for name, value in parameters:
+        if name == "NOTIFY":
+            notify = _notify(value)
+        elif name == "ORCPT":
+            orcpt = _orcpt(value)
+        else:
+            raise CommandError(_bad_parameter(name, "RCPT", known=False))
+    return Recipient(address, notify, orcpt)
+
+
+def _notify(value: str) -> tuple[Notify, ...]:
+    """RFC 3461 §4.1: NEVER alone, or any of the others."""
+    words = list(dict.fromkeys(value.upper().split(",")))
+    if not set(words) <= set(get_args(Notify)) or ("NEVER" in words and len(words) > 1):
+        raise CommandError(_bad_parameter("NOTIFY", "RCPT", known=True))
+    return cast("tuple[Notify, ...]", tuple(words))
+
+
+def _orcpt(value: str) -> str:
+    """RFC 3461 §4.2: `rfc822;` and an xtext; RFC 6533 §3: `utf-8;`."""
+    kind, semicolon, text = value.partition(";")
+    known = kind.isascii() and kind.replace("-", "").isalnum()
+    if not (semicolon and text and known and len(value) <= 500 and is_xtext(text, utf8=kind.lower() == "utf-8")):
+        raise CommandError(_bad_parameter("ORCPT", "RCPT", known=True))
+    return value
 
 
 def _split(argument: bytes, keyword: str, usage: str) -> tuple[str, list[tuple[str, str]]]:

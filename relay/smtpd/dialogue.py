@@ -219,7 +219,7 @@ class Dialogue:
             extensions.append("STARTTLS")
         if self._auth_allowed:
             extensions.append("AUTH " + " ".join(MECHANISMS))
-        return [*extensions, "ENHANCEDSTATUSCODES"]
+        return [*extensions, "DSN", "ENHANCEDSTATUSCODES"]
 
     @property
     def _auth_allowed(self) -> bool:
@@ -263,7 +263,7 @@ class Dialogue:
         if transaction is None:
             return self._refuse(replies.MAIL_FIRST)
         try:
-            address = parse_rcpt(argument, smtputf8=transaction.command.smtputf8)
+            recipient = parse_rcpt(argument, smtputf8=transaction.command.smtputf8)
         except CommandError as error:
             return self._refuse(error.reply)
         if len(transaction.recipients) >= self._limits.recipients:
@@ -271,9 +271,9 @@ class Dialogue:
 
         def add(answer: Reply) -> None:
             if answer.positive:
-                transaction.add(address)
+                transaction.add(recipient)
 
-        return self._settle(self._hooks.rcpt(self.session, transaction, address), add)
+        return self._settle(self._hooks.rcpt(self.session, transaction, recipient.address), add)
 
     def _data(self, argument: bytes) -> None:
         transaction = self.transaction

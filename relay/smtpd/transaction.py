@@ -25,11 +25,11 @@ class MailTransaction(AiosmtpdEnvelope):
     def reverse_path(self) -> str | None:
         return self.command.address
 
-    def add(self, address: str) -> None:
-        """A recipient named twice gets one copy."""
-        if address not in self.recipients:
-            self.recipients[address] = Recipient(address)
-            self.rcpt_tos.append(address)
+    def add(self, recipient: Recipient) -> None:
+        """A recipient named twice gets one copy, and the notices asked for first."""
+        if recipient.address not in self.recipients:
+            self.recipients[recipient.address] = recipient
+            self.rcpt_tos.append(recipient.address)
 
     def envelope(self) -> Envelope:
         """The draft as the value that leaves this room."""
@@ -38,4 +38,6 @@ class MailTransaction(AiosmtpdEnvelope):
             recipients=tuple(self.recipients.values()),
             body_8bit=self.command.body_8bit,
             smtputf8=self.command.smtputf8,
+            ret=self.command.ret,
+            envid=self.command.envid,
         )

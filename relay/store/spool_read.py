@@ -19,7 +19,7 @@ from relay.store.rows import microseconds, query, value
 IN_FILE: Final = "file"
 
 _WAITING = (
-    "SELECT r.message, r.n, r.address, r.notify, r.orcpt, r.attempts, r.next_at, r.via,"
+    "SELECT r.message, r.n, r.address, r.notify, r.orcpt, r.attempts, r.next_at, r.via, r.told,"
     " m.account, m.username, m.reverse_path, m.options, m.size, m.received_at, m.tags"
     " FROM recipient r JOIN message m ON m.id = r.message"
 )
@@ -71,9 +71,9 @@ def waiting(connection: apsw.Connection, number: int, indexes: Sequence[int]) ->
 def _messages(rows: Iterable[Any]) -> list[QueuedMessage]:
     messages: dict[int, tuple[Any, list[QueuedRecipient]]] = {}
     for row in rows:
-        number, n, address, notify, orcpt, attempts, next_at, via, *message = row
+        number, n, address, notify, orcpt, attempts, next_at, via, told, *message = row
         recipient = Recipient(address, tuple(notify.split(",")) if notify else (), orcpt)
-        one = QueuedRecipient(n, recipient, attempts, next_at / 1e6, via)
+        one = QueuedRecipient(n, recipient, attempts, next_at / 1e6, via, bool(told))
         messages.setdefault(number, (message, []))[1].append(one)
     return [_queued(number, message, recipients) for number, (message, recipients) in messages.items()]
 

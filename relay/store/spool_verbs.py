@@ -228,7 +228,7 @@ def changes(found: Sequence[Found], act: Act, at: int, sequence: Callable[[], in
         state = next_state(one.state, kind) if kind and not stays else one.state
         next_at = due_at[one.number] if state < State.HELD else 0
         reply = "cancelled by the operator" if verb is Verb.CANCEL else one.reply
-        rows.settled.append((one.number, index, int(state), 0, next_at, reply, one.remote_id))
+        rows.settled.append((one.number, index, int(state), 0, next_at, reply, one.remote_id, 0))
         if verb is Verb.REROUTE:
             rows.ways.append((one.number, index, act.via))
         if verb is Verb.CANCEL:

@@ -27,7 +27,7 @@ _EVENT: Final = "event(message, seq, at, n, kind, reply)"
 
 _SETTLE: Final = (
     "UPDATE recipient SET state = v.state, attempts = attempts + v.tried, next_at = v.next_at,"
-    " reply = v.reply, remote_id = v.remote_id"
+    " reply = v.reply, remote_id = v.remote_id, told = max(recipient.told, v.told)"
     " FROM v WHERE recipient.message = v.message AND recipient.n = v.n AND recipient.state < 10"
 )
 _CLOSE_ATTEMPT: Final = (
@@ -84,8 +84,8 @@ def envelope_options(envelope: Envelope) -> str:
     """What is not default, as JSON; `""` when all is."""
     options = {
         name: given
-        for name in ("ret", "envid", "body_8bit", "smtputf8")
-        if (given := getattr(envelope, name)) not in (None, False)
+        for name in ("ret", "envid", "body_8bit", "smtputf8", "retry", "expires_at")
+        if (given := getattr(envelope, name)) not in (None, False, "")
     }
     return json.dumps(options) if options else ""
 
@@ -142,7 +142,7 @@ class Batch:
         insert(connection, _MESSAGE, rows.messages)
         insert(connection, _BODY, rows.bodies)
         insert(connection, _RECIPIENT, rows.recipients)
-        update(connection, "message, n, state, tried, next_at, reply, remote_id", _SETTLE, rows.settled)
+        update(connection, "message, n, state, tried, next_at, reply, remote_id, told", _SETTLE, rows.settled)
         update(connection, "message, id, ended_at, host, tls", _CLOSE_ATTEMPT, rows.closed)
         insert(connection, _EVENT, rows.events)
         dropped = update(connection, "message", _DROP_BODY, [(message,) for message in rows.ended])
@@ -215,7 +215,16 @@ class Batch:
             state = next_state(State.QUEUED, result.kind)
             next_at = microseconds(result.next_at) if result.next_at is not None else 0
             rows.settled.append(
-                (number, result.index, int(state), int(result.counts), next_at, result.reply, result.remote_id)
+                (
+                    number,
+                    result.index,
+                    int(state),
+                    int(result.counts),
+                    next_at,
+                    result.reply,
+                    result.remote_id,
+                    int(result.told),
+                )
             )
             rows.events.append((number, self._next(), at, result.index, result.kind.value, result.reply))
             if state.terminal:

@@ -85,7 +85,9 @@ class SmtpSender:
         self._pool.give(connection)
         if reused and not alive:
             return None
-        return DeliveryReport(delivery.outcomes, host=connection.label, tls=connection.tls)
+        return DeliveryReport(
+            delivery.outcomes, host=connection.label, tls=connection.tls, dsn=connection.capabilities.dsn
+        )
 
 
 def _no_session(refusals: Sequence[Refusal]) -> Outcome:

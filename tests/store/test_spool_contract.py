@@ -25,7 +25,9 @@ def test_what_was_enqueued_is_due_with_all_that_was_said_of_it(bench):
         Recipient("c@d.example", ("FAILURE", "DELAY"), "rfc822;c@d.example"),
         Recipient("jürgen@bücher.example", ("NEVER",)),
     )
-    options = {"ret": "HDRS", "envid": "E-1", "body_8bit": True, "smtputf8": True}
+    options = {
+        "ret": "HDRS", "envid": "E-1", "body_8bit": True, "smtputf8": True, "retry": "otp", "expires_at": START + 9.5,
+    }  # fmt: skip
     message = bench.message(recipients=recipients, tags=("a", "b"), client_message_id="<1@x>", **options)
     bench.run(bench.spool.enqueue(message))
     bench.restart()

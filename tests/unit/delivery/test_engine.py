@@ -272,7 +272,7 @@ def test_a_notice_that_cannot_be_built_loses_no_result(tmp_path, monkeypatch):
             one.transports["direct"].answer = lambda request, content: DeliveryReport(
                 {"a@x.example": YES, "b@x.example": NO}
             )
-            monkeypatch.setattr(record_module, "failure_notice", raising)
+            monkeypatch.setattr(record_module, "notice", raising)
             message_id = await one.accept("a@x.example", "b@x.example")
             await one.idle()
             assert await one.states(message_id) == ["delivered", "bounced"]

@@ -31,7 +31,7 @@ def test_the_shipped_file_changes_nothing_but_the_four_standard_ports() -> None:
 def test_every_commented_setting_can_be_switched_on_and_is_the_default() -> None:
     settings = Settings.model_validate(tomllib.loads(_SETTING.sub("", shipped_config())))
     assert set(settings.model_fields_set) == set(Settings.model_fields)
-    examples = {"listener", "route", "limit", "retry", "smarthost", "provider"}
+    examples = {"account", "listener", "route", "limit", "retry", "smarthost", "provider"}
     for name in set(Settings.model_fields) - examples:
         assert getattr(settings, name) == getattr(Settings(), name), name
 

@@ -322,3 +322,18 @@ def test_a_header_that_asks_for_what_cannot_be_done_is_refused_from_a_login_and_
     assert ask(gate, asking).startswith("250")
     assert ask(gate, b"X-Relay-Tag: otp\r\n" + MESSAGE).startswith("250")
     assert [message.tags for message in gate.spool.stored] == [(), ()]
+
+
+def test_a_message_may_name_a_retry_profile_that_exists_and_an_age_at_which_it_ends() -> None:
+    gate = Gate()
+    gate.accept.reconfigure(gate.accept._limits, frozenset({"otp", "mta"}))
+    header = b"X-Relay-Retry: otp\r\nX-Relay-Expire: 900\r\n"
+    assert ask(gate, header + MESSAGE, restricted()).startswith("250")
+    [message] = gate.spool.stored
+    assert (message.envelope.retry, message.envelope.expires_at) == ("otp", AT + 900)
+    assert ask(gate, b"X-Relay-Retry: opt\r\n" + MESSAGE, restricted()) == (
+        "550 5.6.0 Cannot do what the header asks for: x-relay-retry: no retry profile 'opt'; known: mta, otp"
+    )
+    assert ask(gate, b"X-Relay-Expire: soon\r\n" + MESSAGE, restricted()).startswith("550 5.6.0")
+    assert ask(gate, header + MESSAGE).startswith("250")
+    assert gate.spool.stored[-1].envelope == ENVELOPE

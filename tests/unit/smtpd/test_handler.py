@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from relay.mail.envelope import Recipient
 from relay.mail.errors import SettingsError
 from relay.mail.reply import Reply
 from relay.mail.session import Login, Session
@@ -68,7 +69,7 @@ def test_a_bug_is_451_and_its_detail_is_told_to_the_observer_alone(hook: str) ->
         listener, InboundSettings(domains=("ours.example",)), broken, broken, broken, bugs.append, _NoGuard()
     )
     transaction = MailTransaction(MailCommand("a@b.example"))
-    transaction.add("bob@ours.example")
+    transaction.add(Recipient("bob@ours.example"))
     answers: dict[str, Any] = {
         "mail": lambda: handler.mail(_STRANGER, transaction),
         "message": lambda: handler.message(_STRANGER, transaction, b""),
