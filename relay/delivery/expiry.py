@@ -79,9 +79,7 @@ class Expiry:
             # A notice without the header is better than none.
             self._observer.store_failed(error)
             original = b""
-        return notice(
-            message, statuses, original, notice_id=self._spool.new_id(), hostname=self._hostname(), now=now
-        )
+        return notice(message, statuses, original, notice_id=self._spool.new_id(), hostname=self._hostname(), now=now)
 
 
 def _verdict(last_answer: str) -> Reply:
