@@ -30,6 +30,7 @@ from relay.dns.mx import MxResolver
 from relay.dns.resolver import DnsResolver
 from relay.httpd.application import make_app
 from relay.httpd.control_socket import bind_control
+from relay.httpd.dead import dead_router
 from relay.httpd.health import health_router
 from relay.httpd.queue import queue_router
 from relay.httpd.reload import reload_router
@@ -285,6 +286,16 @@ class Worker:
                 self._listeners.sessions,
             )
             control.include_router(router)
+            control.include_router(
+                dead_router(
+                    lane.spool,
+                    lambda: self._settings.hostname,
+                    lambda: self._settings.limits.received,
+                    self._clock,
+                    lane.feeder.look,
+                    lambda new, old: self.telemetry.log.note("reinjected", id=new, after=old),
+                )
+            )
             control.include_router(reload_router(self._shared.hang_up, lambda: self._settings.digest))
             servers.append(HttpServer(control, [bind_control(settings.server.var / "run", lane.number)]))
         for server in servers:
@@ -319,9 +330,13 @@ class Worker:
     async def _tidy(self) -> None:
         """Forget what is finished and old, a little at a time so that mail never waits for it."""
         while True:
-            before = self._clock.now() - self._settings.spool.history
+            now, spool = self._clock.now(), self._settings.spool
             try:
-                gone = [await lane.spool.prune(before, _PRUNED_AT_A_TIME) for lane in self._lanes]
+                gone = [await lane.spool.prune(now - spool.history, _PRUNED_AT_A_TIME) for lane in self._lanes]
+                gone += [
+                    await lane.spool.bury(now - spool.dead_letters, spool.dead_letters_size, _PRUNED_AT_A_TIME)
+                    for lane in self._lanes
+                ]
             except StoreError as error:
                 self.telemetry.store_failed(error)
                 gone = []

@@ -311,6 +311,12 @@ class SpoolSettings(_Section):
     file_threshold: int = Field(65_536, ge=0, description="Octets above which a body is a file of its own")
     minimum_free: int = Field(104_857_600, ge=0, description="Octets free below which MAIL gets 452 4.3.1")
     history: float = Field(604_800.0, ge=0, description="Seconds a message can be looked up after it was received")
+    dead_letters: float = Field(
+        86_400.0, ge=0, description="Seconds the text of what bounced or expired is kept for `relay dead`; 0: not kept"
+    )
+    dead_letters_size: int = Field(
+        1_073_741_824, ge=0, description="Octets of dead letters a worker keeps at most; the oldest go first"
+    )
     window: int = Field(20_000, ge=1, description="Messages a worker keeps scheduled in memory")
     memory: int = Field(134_217_728, ge=0, description="Octets of bodies kept in memory until delivered")
 

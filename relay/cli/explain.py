@@ -56,7 +56,8 @@ def _record(message: dict[str, Any]) -> list[dict[str, str]]:
 def _event(message: dict[str, Any], event: dict[str, Any]) -> str:
     if event["kind"] == "queued":
         who = f"{message['username']}, account {message['account']}" if message["account"] else "without a login"
-        return f"accepted ({who}) from {message['from'] or '<>'}, {message['size']} octets"
+        again = f", {event['reply']}" if event["reply"] else ""
+        return f"accepted ({who}) from {message['from'] or '<>'}, {message['size']} octets{again}"
     words = _DECIDED.get(event["kind"], event["kind"])
     address = "" if event["recipient"] is None else f"{message['recipients'][event['recipient']]['address']}: "
     return f"{address}{words}{': ' + event['reply'] if event['reply'] else ''}"

@@ -50,7 +50,7 @@ def hold(
     json: Json = False,
 ) -> None:
     """Keep waiting recipients back until they are released. Exit code 1 when there was none."""
-    _act(load(ctx), "hold", message_ids, _filter(account, domain, sender, older, state, everything), dry_run, json)
+    _act(load(ctx), "hold", message_ids, filters(account, domain, sender, older, state, everything), dry_run, json)
 
 
 @app.command()
@@ -66,7 +66,7 @@ def release(
     json: Json = False,
 ) -> None:
     """Let held recipients go, at once. Exit code 1 when there was none."""
-    _act(load(ctx), "release", message_ids, _filter(account, domain, sender, older, None, everything), dry_run, json)
+    _act(load(ctx), "release", message_ids, filters(account, domain, sender, older, None, everything), dry_run, json)
 
 
 @app.command()
@@ -83,7 +83,7 @@ def cancel(
     json: Json = False,
 ) -> None:
     """Give recipients up without a notice; what is being delivered right now is not touched."""
-    _act(load(ctx), "cancel", message_ids, _filter(account, domain, sender, older, state, everything), dry_run, json)
+    _act(load(ctx), "cancel", message_ids, filters(account, domain, sender, older, state, everything), dry_run, json)
 
 
 @app.command()
@@ -100,7 +100,7 @@ def retry(
     json: Json = False,
 ) -> None:
     """Try waiting recipients now; held ones stay held. Exit code 1 when none was waiting."""
-    _act(load(ctx), "retry", message_ids, _filter(account, domain, sender, older, state, everything), dry_run, json)
+    _act(load(ctx), "retry", message_ids, filters(account, domain, sender, older, state, everything), dry_run, json)
 
 
 @app.command()
@@ -117,7 +117,7 @@ def expire(
     json: Json = False,
 ) -> None:
     """Give recipients up and tell their senders, who get a notice; what is being delivered right now is not touched."""
-    _act(load(ctx), "expire", message_ids, _filter(account, domain, sender, older, state, everything), dry_run, json)
+    _act(load(ctx), "expire", message_ids, filters(account, domain, sender, older, state, everything), dry_run, json)
 
 
 @app.command()
@@ -138,11 +138,11 @@ def reroute(
     """Send waiting recipients another way, and try them now; held ones stay held. Kept until they are final."""
     if bool(via) == reset:
         fail("queue reroute: say --via with a way out, or --reset to follow the routes again")
-    chosen = _filter(account, domain, sender, older, state, everything)
+    chosen = filters(account, domain, sender, older, state, everything)
     _act(load(ctx), "reroute", message_ids, chosen, dry_run, json, extra={"via": via})
 
 
-def _filter(account: str, domain: str, sender: str, older: str, state: str | None, everything: bool) -> dict[str, Any]:
+def filters(account: str, domain: str, sender: str, older: str, state: str | None, everything: bool) -> dict[str, Any]:
     """What was given, by the names of the control socket."""
     given = {
         "account": account,
@@ -174,7 +174,7 @@ def _act(
     done, in_flight = 0, 0
     messages: list[dict[str, Any]] = []
     with operator_errors():
-        for number, wanted in _questions(settings, message_ids or [], chosen):
+        for number, wanted in questions(settings, message_ids or [], chosen):
             for answer in _pages(settings, number, verb, wanted | {"dry_run": dry_run} | (extra or {})):
                 done += answer["recipients"]
                 in_flight += answer["in_flight"]
@@ -207,7 +207,7 @@ def _pages(settings: Settings, number: int, verb: str, wanted: dict[str, Any]) -
         wanted = wanted | {"after": answer["after"]}
 
 
-def _questions(
+def questions(
     settings: Settings, message_ids: list[str], chosen: dict[str, Any]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Spool and what to ask it: ids some at a time; those of a spool that is not there are nobody's."""

@@ -19,6 +19,7 @@ import apsw
 
 from relay.mail.errors import StoreError
 from relay.ports import AttemptBegun, AttemptEnd, AttemptStart, Clock, NewMessage, QueuedMessage, QueuedRecipient
+from relay.store import dead as letters
 from relay.store import spool_read, spool_verbs, spool_write
 from relay.store.bodies import BodyFiles
 from relay.store.ids import IdSource, to_number, to_text
@@ -72,7 +73,7 @@ class SqliteSpool:
         last = value(connection, "SELECT coalesce(max(id), 0) FROM message")
         self._ids = IdSource(paths.number, clock, floor=last)
         self.recovered = spool_write.recover(connection, clock.now())
-        self._bodies.remove_orphans(spool_read.ids_with_files(connection))
+        self._bodies.remove_orphans([*spool_read.ids_with_files(connection), *letters.files(connection)])
         batch = spool_write.Batch(clock, self._bodies, spool_write.last_sequence(connection))
         loop = asyncio.get_running_loop()
         self._reader = open_read_only(paths.database)
@@ -124,17 +125,21 @@ class SqliteSpool:
         return to_text(self._ids.next())
 
     async def enqueue(self, message: NewMessage) -> QueuedMessage:
-        in_file = len(message.content) > self._file_threshold
+        await self._store(spool_write.Enqueue(message, len(message.content) > self._file_threshold))
+        return queued(message)
+
+    async def _store(self, operation: spool_write.Enqueue | letters.Again) -> Any:
+        """The body first, where it is a file."""
+        message, in_file = operation.message, operation.in_file
         if in_file:
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(self._writing_files, self._bodies.write, message.id, message.content)
         try:
-            await self._writer.submit(spool_write.Enqueue(message, in_file))
+            return await self._writer.submit(operation)
         except StoreError:
             if in_file:
                 self._bodies.remove([message.id])
             raise
-        return queued(message)
 
     async def begin_attempt(self, start: AttemptStart) -> AttemptBegun:
         begun: AttemptBegun = await self._writer.submit(start)
@@ -207,6 +212,41 @@ class SqliteSpool:
         """End recipients without an attempt, with the notice; False, and nothing done, where one waits no more."""
         ended: bool = await self._writer.submit(spool_write.EndWaiting(end))
         return ended
+
+    async def dead(
+        self, selection: spool_verbs.Selection, after: str | None, limit: int
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """Dead letters after the message `after`, and from where to go on, None at the end."""
+        found: list[dict[str, Any]] = []
+        place = to_number(after) if after else 0
+        while len(found) < limit:
+            some, next_place = await self._read(letters.find, selection, place, limit - len(found))
+            found += some
+            if next_place is None:
+                return found, None
+            place = next_place
+        return found, to_text(place)
+
+    async def dead_letter(self, message_id: str) -> tuple[letters.DeadLetter, bytes] | None:
+        """One with its content, or None. Raises StoreError where its file cannot be read."""
+        letter = await self._read(letters.letter, to_number(message_id))
+        if letter is None or letter.content is not None:
+            return None if letter is None else (letter, letter.content or b"")
+        read = self._bodies.read
+        return letter, await asyncio.get_running_loop().run_in_executor(self._reading, read, message_id)
+
+    async def send_again(self, dead_id: str, message: NewMessage) -> bool:
+        """Store a message made of a dead letter; False, and nothing stored, where one was before."""
+        stored: bool = await self._store(letters.Again(dead_id, message, len(message.content) > self._file_threshold))
+        if not stored:
+            self._bodies.remove([message.id])
+        return stored
+
+    async def bury(self, before: float, largest: int, limit: int) -> int:
+        """Forget dead letters that ended before `before`, and the oldest beyond `largest` octets; returns how many."""
+        numbers = await self._read(letters.to_bury, before, largest, limit)
+        gone: int = await self._writer.submit(letters.Bury(numbers)) if numbers else 0
+        return gone
 
     async def prune(self, before: float, limit: int) -> int:
         """Forget finished messages received before `before`, at most `limit`; returns how many."""

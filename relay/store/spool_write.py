@@ -15,6 +15,7 @@ from relay.mail.event import EventKind
 from relay.mail.lifecycle import State, next_state
 from relay.ports import AttemptBegun, AttemptEnd, AttemptStart, Clock, NewMessage
 from relay.store.bodies import BodyFiles
+from relay.store.dead import Again, Bury
 from relay.store.ids import ID_BITS_BELOW_TIME, to_number, to_text
 from relay.store.rows import Row, insert, microseconds, query, update, value
 from relay.store.spool_verbs import IN_FLIGHT, Acted, Change, changes, recheck
@@ -48,8 +49,17 @@ _UNFINISHED: Final = (
 _DROP_BODY: Final = (
     "DELETE FROM body WHERE message IN (SELECT message FROM v) AND NOT EXISTS"
     " (SELECT 1 FROM recipient WHERE recipient.message = body.message AND recipient.state < 10)"
-    " RETURNING message, content IS NULL"
+    " RETURNING message, content IS NULL,"
+    " EXISTS (SELECT 1 FROM recipient r WHERE r.message = body.message AND r.state IN (12, 13)),"
+    " CASE WHEN EXISTS (SELECT 1 FROM recipient r WHERE r.message = body.message AND r.state IN (12, 13))"
+    "  THEN content END"
 )
+_KEEP_DEAD: Final = (
+    "INSERT INTO dead(message, ended_at, size, content)"
+    " SELECT v.message, v.ended_at, m.size, v.content FROM v JOIN message m ON m.id = v.message RETURNING 1"
+)
+_SENT_AGAIN: Final = "UPDATE dead SET again = ? WHERE message = ? AND again IS NULL RETURNING 1"
+_BURY: Final = "DELETE FROM dead WHERE message IN (SELECT m FROM v) RETURNING message, content IS NULL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +135,10 @@ class Batch:
                 results[place] = self._act(connection, operation)
             elif isinstance(operation, Prune):
                 results[place] = _prune(connection, operation)
+            elif isinstance(operation, Again):
+                results[place] = self._again(connection, operation)
+            elif isinstance(operation, Bury):
+                results[place] = self._bury(connection, operation)
             elif isinstance(operation, EndWaiting):
                 results[place] = self._end_waiting(connection, operation)
             elif isinstance(operation, PullIn):
@@ -146,7 +160,11 @@ class Batch:
         update(connection, "message, id, ended_at, host, tls", _CLOSE_ATTEMPT, rows.closed)
         insert(connection, _EVENT, rows.events)
         dropped = update(connection, "message", _DROP_BODY, [(message,) for message in rows.ended])
-        self._finished_files = [to_text(message) for message, in_file in dropped if in_file]
+        self._finished_files = [to_text(message) for message, in_file, dead, _ in dropped if in_file and not dead]
+        kept = [(message, content) for message, _, dead, content in dropped if dead]
+        if kept:
+            at = microseconds(self._clock.now())
+            update(connection, "message, ended_at, content", _KEEP_DEAD, [(one[0], at, one[1]) for one in kept])
 
     def _collect(self, rows: _Rows, operation: Any) -> None:
         if isinstance(operation, Enqueue):
@@ -158,7 +176,7 @@ class Batch:
         self._sequence += 1
         return self._sequence
 
-    def _enqueue(self, rows: _Rows, message: NewMessage, *, in_file: bool) -> None:
+    def _enqueue(self, rows: _Rows, message: NewMessage, *, in_file: bool, words: str = "") -> None:
         number, envelope = to_number(message.id), message.envelope
         received_at = microseconds(message.received_at)
         tags = json.dumps(message.tags) if message.tags else ""
@@ -182,7 +200,7 @@ class Batch:
             rows.recipients.append(
                 (number, n, recipient.address, notify, recipient.orcpt, state, 0, received_at, "", "")
             )
-        rows.events.append((number, self._next(), received_at, -1, EventKind.QUEUED.value, ""))
+        rows.events.append((number, self._next(), received_at, -1, EventKind.QUEUED.value, words))
 
     def _begin(
         self, connection: apsw.Connection, starts: Mapping[int, AttemptStart]
@@ -258,6 +276,21 @@ class Batch:
         self._write_also(connection, rows)
         return True
 
+    def _again(self, connection: apsw.Connection, operation: Again) -> bool:
+        """Once for each dead letter, so that nothing can send one round and round."""
+        marked = value(connection, _SENT_AGAIN, (to_number(operation.message.id), to_number(operation.dead)))
+        if not marked:
+            return False
+        rows = _Rows()
+        self._enqueue(rows, operation.message, in_file=operation.in_file, words=f"again, after {operation.dead}")
+        self._write_also(connection, rows)
+        return True
+
+    def _bury(self, connection: apsw.Connection, operation: Bury) -> int:
+        gone = update(connection, "m", _BURY, [(number,) for number in operation.numbers])
+        self._finished_files += [to_text(message) for message, in_file in gone if in_file]
+        return len(gone)
+
     def _write_also(self, connection: apsw.Connection, rows: _Rows) -> None:
         """More rows of the same transaction."""
         earlier = self._finished_files
@@ -270,7 +303,8 @@ def _prune(connection: apsw.Connection, operation: Prune) -> int:
     before = int(operation.before * 1000) << ID_BITS_BELOW_TIME
     finished = query(
         connection,
-        "SELECT id FROM message WHERE id < ? AND id NOT IN (SELECT message FROM body) ORDER BY id LIMIT ?",
+        "SELECT id FROM message WHERE id < ? AND id NOT IN (SELECT message FROM body)"
+        " AND id NOT IN (SELECT message FROM dead) ORDER BY id LIMIT ?",
         (before, operation.limit),
     )
     for table, column in (("event", "message"), ("attempt", "message"), ("recipient", "message"), ("message", "id")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 import time
 from typing import Any
 
@@ -16,6 +17,11 @@ from relay.settings import load_settings
 def queue(server: Server, *arguments: str) -> tuple[int, Any]:
     """Exit code and JSON of a verb."""
     done = relay("--config", server.config, "queue", *arguments, "--json")
+    return done.returncode, json.loads(done.stdout) if done.stdout else done.stderr
+
+
+def dead(server: Server, *arguments: str) -> tuple[int, Any]:
+    done = relay("--config", server.config, "dead", *arguments, *(() if "export" in arguments else ("--json",)))
     return done.returncode, json.loads(done.stdout) if done.stdout else done.stderr
 
 
@@ -102,3 +108,42 @@ def test_the_operator_expires_and_reroutes_what_waits_and_uses_a_resting_route_a
     assert [one["rests"] for one in spool["candidates"]] == [None, None]
     resumed = relay("--config", server.config, "route", "resume", "direct")
     assert (resumed.returncode, resumed.stderr) == (1, "0 used again\n")
+
+
+def test_what_bounced_is_listed_exported_and_sent_again_once_to_another_address(server: Server) -> None:
+    server.start()
+    send(server, "550@shop.example")
+    end = time.monotonic() + 30
+    while not (found := dead(server, "list")[1]["letters"]):
+        assert time.monotonic() < end, server.log[-3000:]
+        time.sleep(0.1)
+    (letter,) = found
+    assert letter["recipients"][0]["address"] == "550@shop.example"
+    assert dead(server, "show", letter["id"])[1]["reasons"][0]["reply"].startswith("550 ")
+
+    folder = server.var / "letters"
+    command = ("--config", server.config, "dead", "export", "--to", folder, "--domain", "shop.example")
+    assert relay(*command).returncode == 0
+    exported = {path.suffix: path for path in folder.iterdir()}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in exported.values()} == {0o600}
+    assert json.loads(exported[".json"].read_text())["to"] == ["550@shop.example"]
+    assert b"Subject:" in exported[".eml"].read_bytes()
+    again = relay(*command)
+    assert again.returncode == 2
+    assert "is there already; name another folder" in again.stderr
+
+    assert dead(server, "reinject", letter["id"], "--to", "nobody")[0] == 2
+    assert dead(server, "reinject", letter["id"], "--dry-run")[0] == 0
+    code, answer = dead(server, "reinject", "--domain", "shop.example", "--to", "ok@shop.example")
+    assert code == 0
+    (one,) = answer["letters"]
+    (arrived,) = server.arrived("ok@shop.example")
+    assert f"(Sendrelay, {letter['id']} again)".encode() in server.raw(arrived)
+    code, answer = dead(server, "reinject", letter["id"])
+    assert (code, answer["letters"][0]["earlier"], answer["letters"][0]["new"]) == (1, one["new"], None)
+    (line,) = [json.loads(line) for line in server.log.splitlines() if '"reinjected"' in line]
+    assert (line["id"], line["after"]) == (one["new"], letter["id"])
+    explained = queue(server, "explain", one["new"])[1]["record"][0]["what"]
+    assert explained.endswith(f"again, after {letter['id']}")
+    assert dead(server, "export", "--to", str(folder))[0] == 2
+    assert dead(server, "show", "0" * 16)[0] == 1
