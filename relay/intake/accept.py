@@ -31,6 +31,7 @@ _BARE_LINE_END = reply(554, "5.6.0", "Bare CR or LF in the message; lines must e
 _NUL = reply(554, "5.6.0", "NUL octet in the message; encode binary parts as base64")
 _LOOP = reply(554, "5.4.6", "Too many Received fields: this message is in a loop")
 _SPOOL_FAILED = reply(451, "4.3.0", "Message could not be stored, try again later")
+_GONE = reply(451, "4.4.2", "Connection was closed before the answer; the message was not stored")
 _NO_SPACE = reply(452, "4.3.1", "Insufficient system storage, try again later")
 _NO_MEMORY = reply(452, "4.3.1", "Too much mail in flight, try again later")
 
@@ -106,8 +107,12 @@ class Accept:
         *,
         fix_line_ends: bool = False,
         spf: SpfResult | None = None,
+        gone: Callable[[], bool] = lambda: False,
     ) -> Reply:
-        """Check, stamp and spool; the 250 comes after the commit (promise 1)."""
+        """Check, stamp and spool; the 250 comes after the commit (promise 1).
+
+        A client that has `gone` will send the message again: what nobody hears the answer to is not stored (RFC 1047).
+        """
         started = self._clock.monotonic()
         faults.point("after-dot")
         if has_bare_line_ends(content):
@@ -123,6 +128,8 @@ class Accept:
             return directives
         content, fields = without_blind_copies(content, refused) if session.login else (content, refused)
         message = self._stamped(session, envelope, content, fields, directives, spf)
+        if gone():
+            return _GONE
         self._in_flight += len(content)
         try:
             queued = await self._spool.enqueue(message)

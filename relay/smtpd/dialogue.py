@@ -18,7 +18,7 @@ from relay.settings import LimitSettings, ListenerSettings
 from relay.smtpd import replies
 from relay.smtpd.commands import CommandError, parse_mail, parse_rcpt
 from relay.smtpd.framing import Framing
-from relay.smtpd.hooks import Answer, Hooks, StartTls, Work
+from relay.smtpd.hooks import Answer, Hooks, PeerEnd, StartTls, Work
 from relay.smtpd.sasl import MECHANISMS, Credentials, Exchange, SaslError
 from relay.smtpd.transaction import MailTransaction
 
@@ -52,6 +52,8 @@ class Dialogue:
         self._mode: Callable[[], bool] = self._read_command
         self._exchange: Exchange | None = None
         self.errors = 0
+        self.peer_end: Callable[[], PeerEnd] = lambda: PeerEnd.OPEN
+        self._blind = False
         self._auth_failures = 0
 
     # --- what the driver calls -----------------------------------------------------------------------------
@@ -287,6 +289,7 @@ class Dialogue:
         if refusal is not None:
             return self._answer(refusal)
         self._write(b"354 End data with <CR><LF>.<CR><LF>\r\n")
+        self._blind = len(self._framing) > 0
         self._framing.begin_data()
         self._mode = self._read_data
         return None
@@ -301,8 +304,19 @@ class Dialogue:
         if isinstance(content, Reply):
             self._refuse(content)
         else:
-            self._settle(self._hooks.message(self.session, transaction, content), _nothing)
+            self._settle(self._hooks.message(self.session, transaction, content, self._gone), _nothing)
         return True
+
+    def _gone(self) -> bool:
+        """Whether the client waits for no answer any more.
+
+        Who closes and who only stops sending look alike. A client that waited for the 354 would wait for the answer
+        too, so it has gone; one that sent everything blind, as `nc` and devices do, may still be there to read.
+        """
+        if self.closing:
+            return True
+        end = self.peer_end()
+        return end is PeerEnd.GONE or (end is PeerEnd.SILENT and not self._blind and not len(self._framing))
 
     def _auth(self, argument: bytes) -> None:
         if not self.session.helo:

@@ -43,7 +43,14 @@ class Intake(Protocol):
         ...
 
     async def accept(
-        self, session: Session, envelope: Envelope, content: bytes, *, fix_line_ends: bool, spf: SpfResult | None
+        self,
+        session: Session,
+        envelope: Envelope,
+        content: bytes,
+        *,
+        fix_line_ends: bool,
+        spf: SpfResult | None,
+        gone: Callable[[], bool],
     ) -> Reply: ...
 
 
@@ -116,9 +123,13 @@ class Handler:
     def data(self, session: Session, transaction: MailTransaction) -> Reply | None:
         return self._intake.refusal()
 
-    def message(self, session: Session, transaction: MailTransaction, content: bytes) -> Reply | Awaitable[Reply]:
+    def message(
+        self, session: Session, transaction: MailTransaction, content: bytes, gone: Callable[[], bool]
+    ) -> Reply | Awaitable[Reply]:
         fix = self._listener.bare_lf == "fix"
-        accepted = self._intake.accept(session, transaction.envelope(), content, fix_line_ends=fix, spf=transaction.spf)
+        accepted = self._intake.accept(
+            session, transaction.envelope(), content, fix_line_ends=fix, spf=transaction.spf, gone=gone
+        )
         return self._guarded(accepted)
 
     async def authenticate(self, session: Session, mechanism: str, credentials: Credentials) -> Login | Reply:

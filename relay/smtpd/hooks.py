@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Protocol
 
 from relay.mail.reply import Reply
@@ -12,6 +13,14 @@ from relay.smtpd.sasl import Credentials
 from relay.smtpd.transaction import MailTransaction
 
 Answer = Reply | Awaitable[Reply]
+
+
+class PeerEnd(Enum):
+    """What is known of the client's end of the connection: SILENT sends nothing more, GONE does not read either."""
+
+    OPEN = auto()
+    SILENT = auto()
+    GONE = auto()
 
 
 class StartTls:
@@ -48,6 +57,10 @@ class Hooks(Protocol):
         """Count message data being received, up or down; False, and not counted, when it would be too much."""
         ...
 
-    def message(self, session: Session, transaction: MailTransaction, content: bytes) -> Answer: ...
+    def message(
+        self, session: Session, transaction: MailTransaction, content: bytes, gone: Callable[[], bool]
+    ) -> Answer:
+        """`gone` tells, when asked, whether the client still waits for the answer."""
+        ...
 
     def authenticate(self, session: Session, mechanism: str, credentials: Credentials) -> Awaitable[Reply | Login]: ...

@@ -8,7 +8,11 @@ Never raises into the event loop; never lets a peer grow our memory.
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import select
 import ssl
+import sys
+import termios
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -21,7 +25,7 @@ from relay.mail.session import Login, Session, TlsFacts
 from relay.settings import LimitSettings, ListenerSettings
 from relay.smtpd.dialogue import OUTPUT, Dialogue
 from relay.smtpd.handshake import start_server_tls
-from relay.smtpd.hooks import Hooks, StartTls, Work
+from relay.smtpd.hooks import Hooks, PeerEnd, StartTls, Work
 
 _PIPELINE_AHEAD: Final = 65_536
 _WRITE_BUFFER: Final = 65_536
@@ -97,6 +101,7 @@ class RelaySMTP(SMTP):
         port = self._port
         session = Session(str(peer[0]), int(peer[1]), "", "SMTP", port.settings.name)
         self.dialogue = Dialogue(port.hooks, port.settings, port.limits, port.hostname, session)
+        self.dialogue.peer_end = self._peer_end
         self._end = self.loop.time() + port.limits.session_timeout
         refusal = port.hooks.connected(session.peer)
         if port.draining():
@@ -161,6 +166,23 @@ class RelaySMTP(SMTP):
         self._eof = True
         # TLS has no half-close, neither during its handshake nor in the moment before we know of its end.
         return self._task is not None and not self._upgrading and self.dialogue.session.tls is None
+
+    def _peer_end(self) -> PeerEnd:
+        """The kernel is asked, for what has come since the last read is not known here. TLS has no half-close."""
+        if self.transport.is_closing():
+            return PeerEnd.GONE
+        silent = PeerEnd.SILENT if self.dialogue.session.tls is None else PeerEnd.GONE
+        if self._eof:
+            return silent
+        descriptor = self.transport.get_extra_info("socket").fileno()
+        poll = select.poll()
+        poll.register(descriptor, select.POLLRDHUP)
+        seen = poll.poll(0)
+        if not seen:
+            return PeerEnd.OPEN
+        if seen[0][1] & (select.POLLHUP | select.POLLERR):
+            return PeerEnd.GONE
+        return PeerEnd.OPEN if _unread_octets(descriptor) else silent
 
     def connection_lost(self, error: Exception | None) -> None:
         port = self._port
@@ -321,6 +343,11 @@ class RelaySMTP(SMTP):
     def _hang_up(self, answer: Reply) -> None:
         self.dialogue.hang_up(answer)
         self._flush()
+
+
+def _unread_octets(descriptor: int) -> int:
+    """How many octets the kernel holds that were not read yet."""
+    return int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def tls_facts(transport: asyncio.BaseTransport) -> TlsFacts | None:

@@ -72,7 +72,7 @@ def test_a_bug_is_451_and_its_detail_is_told_to_the_observer_alone(hook: str) ->
     transaction.add(Recipient("bob@ours.example"))
     answers: dict[str, Any] = {
         "mail": lambda: handler.mail(_STRANGER, transaction),
-        "message": lambda: handler.message(_STRANGER, transaction, b""),
+        "message": lambda: handler.message(_STRANGER, transaction, b"", lambda: False),
         "authenticate": lambda: handler.authenticate(_STRANGER, "PLAIN", Credentials("alice", "secret")),
     }
 
