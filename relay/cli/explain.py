@@ -86,7 +86,10 @@ def _now(
     mine = [attempt for attempt in message["attempts"] if index in attempt["recipients"]]
     if mine and mine[-1]["ended_at"] is None:
         return "being delivered now"
-    holds = _resting(mine[-1], status) if mine else ""
+    way = mine[-1] if mine else None
+    if recipient["via"]:
+        way = {"transport": recipient["via"], "destination": recipient["address"].rpartition("@")[2]}
+    holds = _resting(way, status) if way else ""
     return _when(recipient, now) + (f"; {holds}" if holds else "")
 
 

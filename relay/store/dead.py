@@ -167,17 +167,17 @@ def letter(connection: apsw.Connection, number: int) -> DeadLetter | None:
 
 def to_bury(connection: apsw.Connection, before: float, largest: int, limit: int) -> tuple[int, ...]:
     """Those to forget now, oldest first: ended before `before`, or the first of more than `largest` octets together."""
-    [(octets,)] = query(connection, "SELECT coalesce(sum(size), 0) FROM dead INDEXED BY dead_listing")
-    excess, latest = octets - largest, microseconds(before)
+    octets = value(connection, "SELECT coalesce(sum(size), 0) FROM dead INDEXED BY dead_listing")
+    if octets <= largest:
+        text = "SELECT message FROM dead INDEXED BY dead_listing WHERE ended_at < ? ORDER BY message LIMIT ?"
+        return tuple(number for (number,) in query(connection, text, (microseconds(before), limit)))
     chosen = []
-    for number, ended_at, size in connection.execute(
-        "SELECT message, ended_at, size FROM dead INDEXED BY dead_listing ORDER BY message"
-    ):
-        if excess > 0 or ended_at < latest:
-            chosen.append(number)
-            excess -= size
-        if len(chosen) == limit:
+    text = "SELECT message, size FROM dead INDEXED BY dead_listing ORDER BY message LIMIT ?"
+    for number, size in query(connection, text, (limit,)):
+        if octets <= largest:
             break
+        chosen.append(number)
+        octets -= size
     return tuple(chosen)
 
 

@@ -21,7 +21,7 @@ def message(state: str, next_at: str | None, ended_at: str | None = PAST) -> dic
     }  # fmt: skip
     queued = {"seq": 1, "at": PAST, "recipient": None, "kind": "queued", "reply": ""}
     deferred = {"seq": 3, "at": PAST, "recipient": 0, "kind": "deferred", "reply": "451 4.4.1 No answer"}
-    recipient = {"address": "c@d.example", "state": state, "next_at": next_at, "reply": ""}
+    recipient = {"address": "c@d.example", "state": state, "next_at": next_at, "reply": "", "via": None}
     return {
         "id": "1" * 16, "account": "", "username": "", "from": None, "size": 10,
         "recipients": [recipient], "attempts": [attempt], "events": [queued, deferred],
@@ -60,6 +60,15 @@ def message(state: str, next_at: str | None, ended_at: str | None = PAST) -> dic
 def test_what_holds_a_recipient_is_said(state: str, next_at: str | None, status: Any, words: str) -> None:
     (one,) = explain(message(state, next_at), NOW, status)["recipients"]
     assert one["now"] == words
+
+
+def test_a_way_the_operator_chose_is_said_with_what_holds_that_way() -> None:
+    waiting = message("deferred", PAST)
+    waiting["recipients"][0]["via"] = "smarthost:b"
+    status = RUNNING | {"paused": {"direct": 200.0, "smarthost:b": 100.0}}
+    (one,) = explain(waiting, NOW, status)["recipients"]
+    assert "the route smarthost:b rests for 100 s more; it goes by smarthost:b only" in one["now"]
+    assert "direct" not in one["now"]
 
 
 def test_an_attempt_under_way_is_said_and_has_no_end() -> None:
