@@ -23,7 +23,7 @@ from relay.mail.errors import StoreError
 from relay.mail.event import EventKind
 from relay.mail.outcome import Deferred, Fault
 from relay.mail.reply import reply
-from relay.ports import DeliveryReport, DeliveryRequest
+from relay.ports import AttemptBegun, AttemptStart, DeliveryReport, DeliveryRequest
 
 LATER = everybody(Deferred(reply(451, "4.3.0", "Later")))
 REFUSED = everybody(Deferred(reply(535, "5.7.8", "Bad credentials"), Fault.ROUTE))
@@ -555,5 +555,32 @@ def test_the_ways_out_are_listed_with_those_that_rest(tmp_path: Path) -> None:
             assert status == 200
             assert [way["name"] for way in answer["candidates"]] == ["direct", "smarthost:b"]
             assert [way["rests"] is None for way in answer["candidates"]] == [False, True]
+
+    asyncio.run(scenario())
+
+
+def test_what_was_about_to_be_begun_goes_the_way_chosen_meanwhile(tmp_path: Path) -> None:
+    """Its job runs already, so the feeder passes it over; the attempt finds nobody, and it is brought again."""
+
+    async def scenario() -> None:
+        async with lane(tmp_path) as one:
+            spool, gate = one.setting.spool, asyncio.Event()
+            begin, waiting = spool.begin_attempt, asyncio.Event()
+
+            async def late(start: AttemptStart) -> AttemptBegun:
+                waiting.set()
+                await gate.wait()
+                begun: AttemptBegun = await begin(start)
+                return begun
+
+            spool.begin_attempt = late
+            message_id = await one.setting.accept()
+            async with asyncio.timeout(10):
+                await waiting.wait()
+            assert (await one.ask("POST", "/admin/queue/reroute", {"all": True, "via": "smarthost:b"}))[0] == 200
+            await asyncio.sleep(0.05)
+            gate.set()
+            await one.until(message_id, "rerouted", "delivered")
+            assert one.setting.heard.attempts == ["smarthost:b"]
 
     asyncio.run(scenario())
