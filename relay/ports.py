@@ -224,9 +224,50 @@ class ApiKeySource(Protocol):
 # --- spool -------------------------------------------------------------------------------------------------
 
 
+class Incoming(Protocol):
+    """A long message on its way to disk: a file of its own, which nothing else knows yet."""
+
+    def write(self, octets: bytes) -> None:
+        """Raises StoreError."""
+        ...
+
+    def discard(self) -> None:
+        """Remove it; may be called twice."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LongMessage:
+    """A message that went to disk while it arrived. `head` are its first octets, which are in `incoming` too.
+
+    `bare` and `nul`: whether a CR or LF stands alone in it, and whether it holds a NUL.
+    """
+
+    head: bytes
+    size: int
+    bare: bool
+    nul: bool
+    incoming: Incoming
+
+    def __len__(self) -> int:
+        return self.size
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The rest of a message: what `incoming` holds from octet `skip` on, `size` octets."""
+
+    incoming: Incoming
+    skip: int
+    size: int
+
+
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """A message ready to be spooled: `id` is from `Spool.new_id`, `content` already carries its stamps as a prefix."""
+    """A message ready to be spooled: `id` is from `Spool.new_id`, `content` already carries its stamps as a prefix.
+
+    A long one goes on in `tail`, which the spool takes over.
+    """
 
     id: str
     account: str
@@ -236,6 +277,11 @@ class NewMessage:
     received_at: float
     client_message_id: str = ""
     tags: tuple[str, ...] = ()
+    tail: Tail | None = None
+
+    @property
+    def size(self) -> int:
+        return len(self.content) + (self.tail.size if self.tail else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +368,10 @@ class Spool(Protocol):
 
     def new_id(self) -> str:
         """A fresh message id that tells which spool it lives in."""
+        ...
+
+    def incoming(self) -> Incoming:
+        """A place for a long message that arrives. Raises StoreError."""
         ...
 
     async def enqueue(self, message: NewMessage) -> QueuedMessage:

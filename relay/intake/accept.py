@@ -19,10 +19,11 @@ from relay.mail.dialects import has_directives, read_directives
 from relay.mail.directives import NO_DIRECTIVES, Directives
 from relay.mail.envelope import Envelope
 from relay.mail.errors import AddressSyntaxError, DirectiveError, StoreError
+from relay.mail.line_ends import fixed_line_ends, has_bare_line_ends
 from relay.mail.message import HeaderField, header_block, header_fields
 from relay.mail.reply import Reply, printable, reply
 from relay.mail.session import Login, Session
-from relay.ports import Clock, NewMessage, QueuedMessage, SpfResult, Spool
+from relay.ports import Clock, Incoming, LongMessage, NewMessage, QueuedMessage, SpfResult, Spool, Tail
 from relay.settings import LimitSettings
 
 _TOO_BIG = reply(552, "5.3.4", "Message is larger than the SIZE this server announces")
@@ -92,6 +93,14 @@ class Accept:
             return _NO_MEMORY
         return None
 
+    def incoming(self) -> Incoming:
+        """A place for a long message that a door is still receiving. Raises StoreError, which has been told of."""
+        try:
+            return self._spool.incoming()
+        except StoreError as error:
+            self._observer.store_failed(error)
+            raise
+
     def hold(self, octets: int) -> bool:
         """Count octets a door is still receiving, up or down; False, and not counted, beyond the budget."""
         if octets > 0 and self._in_flight + octets > self._limits.memory:
@@ -103,7 +112,7 @@ class Accept:
         self,
         session: Session,
         envelope: Envelope,
-        content: bytes,
+        content: bytes | LongMessage,
         *,
         fix_line_ends: bool = False,
         spf: SpfResult | None = None,
@@ -112,32 +121,51 @@ class Accept:
         """Check, stamp and spool; the 250 comes after the commit (promise 1).
 
         A client that has `gone` will send the message again: what nobody hears the answer to is not stored (RFC 1047).
+        A long message is the gate's from here on: it is stored or removed.
         """
+        try:
+            return await self._accept(session, envelope, content, fix_line_ends=fix_line_ends, spf=spf, gone=gone)
+        finally:
+            if isinstance(content, LongMessage):
+                content.incoming.discard()
+
+    async def _accept(
+        self,
+        session: Session,
+        envelope: Envelope,
+        content: bytes | LongMessage,
+        *,
+        fix_line_ends: bool,
+        spf: SpfResult | None,
+        gone: Callable[[], bool],
+    ) -> Reply:
         started = self._clock.monotonic()
         faults.point("after-dot")
-        if has_bare_line_ends(content):
+        if isinstance(content, LongMessage):
+            if content.bare:
+                return _BARE_LINE_END
+        elif has_bare_line_ends(content):
             if not fix_line_ends:
                 return _BARE_LINE_END
             content = fixed_line_ends(content)
-        header = header_block(content)
+        header = header_block(_head(content))
         refused = self._check(session, content, header)
         if isinstance(refused, Reply):
             return refused
         directives = _asked_for(session, header, refused, self._profiles)
         if isinstance(directives, Reply):
             return directives
-        content, fields = without_blind_copies(content, refused) if session.login else (content, refused)
-        message = self._stamped(session, envelope, content, fields, directives, spf)
+        message = self._stamped(session, envelope, content, header, refused, directives, spf)
         if gone():
             return _GONE
-        self._in_flight += len(content)
+        self._in_flight += len(message.content)
         try:
             queued = await self._spool.enqueue(message)
         except StoreError as error:
             self._observer.store_failed(error)
             return _SPOOL_FAILED
         finally:
-            self._in_flight -= len(content)
+            self._in_flight -= len(message.content)
         faults.point("before-250")
         try:
             self._observer.accepted(session, queued, self._clock.monotonic() - started)
@@ -147,13 +175,13 @@ class Accept:
             self._observer.failure("intake", error, queued.id)
         return reply(250, "2.0.0", f"Ok: queued as {queued.id}")
 
-    def _check(self, session: Session, content: bytes, header: bytes) -> Reply | list[HeaderField]:
+    def _check(self, session: Session, content: bytes | LongMessage, header: bytes) -> Reply | list[HeaderField]:
         """The first reason to refuse, else the header fields."""
         if len(content) > self._limits.message_size:
             return _TOO_BIG
         if len(header) > self._limits.header_size:
             return _HEADER_TOO_BIG
-        if b"\0" in content:
+        if content.nul if isinstance(content, LongMessage) else b"\0" in content:
             # RFC 2045 §2.7 and §2.8: in neither 7bit nor 8bit data.
             return _NUL
         fields = list(header_fields(header))
@@ -169,30 +197,43 @@ class Accept:
         self,
         session: Session,
         envelope: Envelope,
-        content: bytes,
+        content: bytes | LongMessage,
+        header: bytes,
         fields: list[HeaderField],
         directives: Directives,
         spf: SpfResult | None,
     ) -> NewMessage:
         now = self._clock.now()
         message_id = self._spool.new_id()
+        head = _head(content)
+        if session.login:
+            head, fields = without_blind_copies(head, fields)
         names = [field.name for field in fields]
         prefix = stamp.received(session, envelope, message_id, self._hostname, now)
         if spf is not None:
             prefix = self._received_spf(spf, session, envelope) + prefix
         prefix += stamp.missing_fields(names, envelope, message_id, self._hostname, now, whole_header=not fields)
-        if not fields and not content.startswith(b"\r\n"):
+        if not fields and not head.startswith(b"\r\n"):
             prefix += b"\r\n"
+        tail = None
+        if isinstance(content, LongMessage):
+            head, tail = header_block(head), Tail(content.incoming, len(header), len(content) - len(header))
         return NewMessage(
             id=message_id,
             account=session.login.account if session.login else "",
             username=session.login.username if session.login else "",
             envelope=_asking(envelope, directives, now),
-            content=prefix + content,
+            content=prefix + head,
             received_at=now,
             client_message_id=next((f.text[:998] for f in fields if f.name == "message-id"), ""),
             tags=directives.tags,
+            tail=tail,
         )
+
+
+def _head(content: bytes | LongMessage) -> bytes:
+    """What holds the header."""
+    return content.head if isinstance(content, LongMessage) else content
 
 
 def _asked_for(
@@ -238,14 +279,3 @@ def _may_write_as(login: Login, address: str) -> bool:
     except AddressSyntaxError:
         # Who it is to the reader depends on the reader.
         return False
-
-
-def has_bare_line_ends(content: bytes) -> bool:
-    """True when a CR or LF stands alone (RFC 5321 §2.3.8)."""
-    pairs = content.count(b"\r\n")
-    return content.count(b"\n") != pairs or content.count(b"\r") != pairs
-
-
-def fixed_line_ends(content: bytes) -> bytes:
-    """Every line end as CRLF, for devices that know no better. Never makes a lone dot end anything."""
-    return content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")

@@ -46,7 +46,13 @@ class Dialogue:
         self.closing = False
         self.rejections: list[Reply] = []
         self.transaction: MailTransaction | None = None
-        self._framing = Framing(limits.message_size, hooks.hold, fix_bare_lf=listener.bare_lf == "fix")
+        self._framing = Framing(
+            limits.message_size,
+            hooks.hold,
+            hooks.incoming,
+            fix_bare_lf=listener.bare_lf == "fix",
+            longest_header=limits.header_size,
+        )
         self._output: list[bytes] = []
         self._output_size = 0
         self._mode: Callable[[], bool] = self._read_command

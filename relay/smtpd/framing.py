@@ -2,7 +2,8 @@
 
 Octets go in by `add`. Out come a line without its CRLF, or the content of a message without its dot-stuffing, or the
 Reply that refuses it, or None while it is incomplete. Bounded: a line by its limit, data by the message size and by
-`hold`, which the gate answers for all sessions of a worker. Source: RFC 5321 §2.3.8, §4.1.1.4, §4.5.2, §4.5.3.1.
+`hold`, which the gate answers for all sessions of a worker; a long message goes to disk as it arrives.
+Source: RFC 5321 §2.3.8, §4.1.1.4, §4.5.2, §4.5.3.1.
 """
 
 from __future__ import annotations
@@ -10,12 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from relay.mail.errors import StoreError
+from relay.mail.line_ends import fixed_line_ends, has_bare_line_ends
 from relay.mail.reply import Reply
+from relay.ports import Incoming, LongMessage
 from relay.smtpd import replies
 
 _END_OF_DATA: Final = b"\r\n.\r\n"
 _STUFFED: Final = b"\r\n."
 _NOTHING: Final = -1
+_LONG: Final = 1_114_112  # octets of a message that are kept in memory while it arrives; a little over 1 MB
+_LOOK_BACK: Final = 1024
 _GRAIN: Final = 16_384  # octets counted at a time, so that a small message is not counted at all
 
 
@@ -26,8 +32,19 @@ class Framing:
     be too much. `first` is the first octet of the line last asked for, complete or not, and -1 where there is none.
     """
 
-    def __init__(self, message_size: int, hold: Callable[[int], bool], *, fix_bare_lf: bool) -> None:
+    def __init__(
+        self,
+        message_size: int,
+        hold: Callable[[int], bool],
+        incoming: Callable[[], Incoming],
+        *,
+        fix_bare_lf: bool,
+        longest_header: int = 0,
+    ) -> None:
+        """`incoming` opens a place for a long message (raises StoreError); its header stays in memory."""
         self._message_size = message_size
+        self._long = max(_LONG, longest_header + 4)
+        self._spill = _Spill(incoming, fix=fix_bare_lf)
         # RFC 1870 §5 does not count the doubled dots: at most one for each `.CRLF`.
         self._longest_data = message_size + message_size // 3 + 8
         self._hold = hold
@@ -50,6 +67,7 @@ class Framing:
         """Forget everything received."""
         self._buffer.clear()
         self._skipping_line = False
+        self._spill.discard()
         self._keep_count(0)
 
     def line(self, longest: int) -> bytes | Reply | None:
@@ -77,34 +95,68 @@ class Framing:
         self._buffer[:0] = b"\r\n"
         self._scanned = 0
         self._refusal = None
+        self._spill.discard()
 
-    def data(self) -> bytes | Reply | None:
+    def data(self) -> bytes | LongMessage | Reply | None:
         """The content once CRLF.CRLF has come, whatever else looks like an end; or its refusal; or None."""
         buffer = self._buffer
         end = buffer.find(_END_OF_DATA, self._scanned)
         if end < 0:
             self._wait_for_more()
             return None
+        if self._spill.octets:
+            return self._end_of_long(end)
         refusal = self._refusal or (replies.TOO_BIG if end > self._longest_data else None)
         content = b"" if refusal is not None else bytes(memoryview(buffer)[2 : end + 2])
         # Before the dots are looked at: a large message is not kept a third time.
         del buffer[: end + len(_END_OF_DATA)]
         if self._held:
             self._keep_count(0)
-        if content.startswith(b".") or _STUFFED in content:
-            content = content.removeprefix(b".").replace(_STUFFED, b"\r\n")
+        content = _unstuffed(content)
         return refusal or (content if len(content) <= self._message_size else replies.TOO_BIG)
+
+    def _end_of_long(self, end: int) -> LongMessage | Reply:
+        buffer, spill = self._buffer, self._spill
+        try:
+            spill.write(bytes(memoryview(buffer)[2 : end + 2]))
+        except StoreError:
+            self._refusal = replies.NO_SPACE
+        del buffer[: end + len(_END_OF_DATA)]
+        self._keep_count(0)
+        refusal = self._refusal or (replies.TOO_BIG if spill.size > self._message_size else None)
+        if refusal is not None:
+            spill.discard()
+            return refusal
+        return spill.take()
+
+    def _to_disk(self) -> None:
+        """All but the end of the buffer, which goes on as if the data began there: with a CRLF before it."""
+        buffer = self._buffer
+        cut = buffer.rfind(b"\r\n", 0, len(buffer) - 2)
+        try:
+            if cut > 0:
+                self._spill.write(bytes(memoryview(buffer)[2 : cut + 2]))
+                del buffer[:cut]
+            elif (cut := _inside_a_line(buffer)) > 0:
+                self._spill.write(bytes(memoryview(buffer)[2:cut]))
+                del buffer[: cut - 2]
+                buffer[:2] = b"\r\n"
+        except StoreError:
+            self._refusal = replies.NO_SPACE
 
     def _wait_for_more(self) -> None:
         buffer = self._buffer
+        if self._refusal is None and len(buffer) > self._long:
+            self._to_disk()
         if self._refusal is None:
-            if len(buffer) > self._longest_data:
+            if len(buffer) + self._spill.octets > self._longest_data:
                 self._refusal = replies.TOO_BIG
             elif len(buffer) > self._held + _GRAIN and not self._keep_count(len(buffer)):
                 self._refusal = replies.NO_MEMORY
         if self._refusal is not None:
             # Refused data is read to its end, so that none of it is taken for commands, but not kept.
             del buffer[:-4]
+            self._spill.discard()
             self._keep_count(0)
         self._scanned = max(0, len(buffer) - 4)
 
@@ -114,3 +166,65 @@ class Framing:
             return False
         self._held = octets
         return True
+
+
+class _Spill:
+    """A long message on its way to disk: unstuffed and looked at, in pieces cut where nothing is split."""
+
+    def __init__(self, incoming: Callable[[], Incoming], *, fix: bool) -> None:
+        self._open = incoming
+        self._fix = fix
+        self._incoming: Incoming | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self.octets = 0  # as they came
+        self.size = 0
+        self._head = b""
+        self._bare = self._nul = False
+
+    def write(self, piece: bytes) -> None:
+        """`piece` begins where a line begins, or inside one with something else than a dot. Raises StoreError."""
+        if self._incoming is None:
+            self._incoming = self._open()
+        self.octets += len(piece)
+        piece = _unstuffed(piece)
+        if has_bare_line_ends(piece):
+            self._bare = True
+            piece = fixed_line_ends(piece) if self._fix else piece
+        self._nul = self._nul or b"\0" in piece
+        self._head = self._head or piece
+        self.size += len(piece)
+        self._incoming.write(piece)
+
+    def take(self) -> LongMessage:
+        incoming, self._incoming = self._incoming, None
+        assert incoming is not None
+        message = LongMessage(self._head, self.size, self._bare and not self._fix, self._nul, incoming)
+        self._reset()
+        return message
+
+    def discard(self) -> None:
+        if self._incoming is not None:
+            self._incoming.discard()
+            self._incoming = None
+        if self.octets:
+            self._reset()
+
+
+def _unstuffed(content: bytes) -> bytes:
+    """Without the dots that were doubled (RFC 5321 §4.5.2). `content` begins where a line begins."""
+    if content.startswith(b".") or _STUFFED in content:
+        return content.removeprefix(b".").replace(_STUFFED, b"\r\n")
+    return content
+
+
+def _inside_a_line(buffer: bytearray) -> int:
+    """Where a line without an end in sight can be cut: not beside a CR or LF, and not before a dot; or -1.
+
+    Only its end is looked at: a line of nothing but dots waits in memory, within `hold`, for one of something else.
+    """
+    for cut in range(len(buffer) - 5, max(4, len(buffer) - _LOOK_BACK), -1):
+        if buffer[cut] not in b".\r\n" and buffer[cut - 1] not in b"\r\n":
+            return cut
+    return -1

@@ -12,7 +12,7 @@ from relay.mail.envelope import Envelope
 from relay.mail.errors import AddressSyntaxError, AuthBusyError, SettingsError
 from relay.mail.reply import Reply, printable, reply
 from relay.mail.session import Login, Session
-from relay.ports import Authenticator, SpfCheck, SpfResult
+from relay.ports import Authenticator, Incoming, LongMessage, SpfCheck, SpfResult
 from relay.settings import InboundSettings, ListenerSettings
 from relay.smtpd.sasl import Credentials
 from relay.smtpd.transaction import MailTransaction
@@ -38,6 +38,10 @@ class Intake(Protocol):
         """A 4xx while nothing can be taken (disk full, memory budget), else None."""
         ...
 
+    def incoming(self) -> Incoming:
+        """A place for a long message that arrives. Raises StoreError."""
+        ...
+
     def hold(self, octets: int) -> bool:
         """Count octets of message data in memory, up or down; False, and not counted, beyond the budget."""
         ...
@@ -46,7 +50,7 @@ class Intake(Protocol):
         self,
         session: Session,
         envelope: Envelope,
-        content: bytes,
+        content: bytes | LongMessage,
         *,
         fix_line_ends: bool,
         spf: SpfResult | None,
@@ -88,6 +92,7 @@ class Handler:
         self._inbound_domains = frozenset(map(_inbound_domain, inbound.domains))
         self._intake = intake
         self.hold = intake.hold
+        self.incoming = intake.incoming
         self._authenticator = authenticator
         self._spf = spf
         self._on_bug = on_bug
@@ -124,7 +129,7 @@ class Handler:
         return self._intake.refusal()
 
     def message(
-        self, session: Session, transaction: MailTransaction, content: bytes, gone: Callable[[], bool]
+        self, session: Session, transaction: MailTransaction, content: bytes | LongMessage, gone: Callable[[], bool]
     ) -> Reply | Awaitable[Reply]:
         fix = self._listener.bare_lf == "fix"
         accepted = self._intake.accept(

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from relay.mail.reply import Reply
 from relay.mail.session import Login, Session
+from relay.ports import Incoming, LongMessage
 from relay.smtpd.sasl import Credentials
 from relay.smtpd.transaction import MailTransaction
 
@@ -57,10 +58,14 @@ class Hooks(Protocol):
         """Count message data being received, up or down; False, and not counted, when it would be too much."""
         ...
 
+    def incoming(self) -> Incoming:
+        """A place for a long message that arrives. Raises StoreError."""
+        ...
+
     def message(
-        self, session: Session, transaction: MailTransaction, content: bytes, gone: Callable[[], bool]
+        self, session: Session, transaction: MailTransaction, content: bytes | LongMessage, gone: Callable[[], bool]
     ) -> Answer:
-        """`gone` tells, when asked, whether the client still waits for the answer."""
+        """`gone` tells, when asked, whether the client still waits for the answer. A long message is taken over."""
         ...
 
     def authenticate(self, session: Session, mechanism: str, credentials: Credentials) -> Awaitable[Reply | Login]: ...

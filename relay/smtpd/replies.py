@@ -13,6 +13,7 @@ HELP = reply(214, "2.0.0", "EHLO HELO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP ST
 VRFY = reply(252, "2.5.0", "Cannot verify the user; send the message and see")
 NO_EXPN = reply(502, "5.5.1", "EXPN is not supported")
 
+NO_SPACE = reply(452, "4.3.1", "Insufficient system storage, try again later")
 NO_MEMORY = reply(452, "4.3.1", "Too much mail in flight, try again later")
 TOO_MANY_RECIPIENTS = reply(452, "4.5.3", "Too many recipients, send the rest in another transaction")
 TOO_MANY_ERRORS = reply(421, "4.7.0", "Too many errors, closing")

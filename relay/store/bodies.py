@@ -3,12 +3,49 @@
 from __future__ import annotations
 
 import os
+import secrets
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Final
 
 from relay import faults
 from relay.mail.errors import StoreError
+
+_INCOMING: Final = "in"  # no id ends like that
+_COPIED: Final = 1_048_576
+
+
+class IncomingFile:
+    """ports.Incoming: an open file below the folder of the bodies."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+
+    def write(self, octets: bytes) -> None:
+        """Into the page cache: what makes it durable is `BodyFiles.assemble`."""
+        view = memoryview(octets)
+        try:
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+        except OSError as error:
+            raise StoreError(f"{self._path}: cannot store the message body: {error.strerror}") from error
+
+    def copy_to(self, descriptor: int, skip: int) -> None:
+        """Everything from octet `skip` on, by the kernel, so that it is in no memory of ours."""
+        offset = skip
+        while copied := os.sendfile(descriptor, self._descriptor, offset, _COPIED):
+            offset += copied
+
+    def discard(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+            try:
+                self._path.unlink(missing_ok=True)
+            except OSError:
+                pass
 
 
 class BodyFiles:
@@ -23,8 +60,11 @@ class BodyFiles:
     def path(self, message_id: str) -> Path:
         return self._folder / message_id[-2:] / message_id
 
-    def write(self, message_id: str, content: bytes) -> None:
-        """Durable when it returns. Raises StoreError; then nothing is left behind."""
+    def write(self, message_id: str, content: bytes, rest: Callable[[int], None] = lambda descriptor: None) -> None:
+        """Durable when it returns. Raises StoreError; then nothing is left behind.
+
+        `rest` writes what comes after `content` to the descriptor it is given.
+        """
         path = self.path(message_id)
         temporary = path.with_suffix(".new")
         try:
@@ -34,6 +74,7 @@ class BodyFiles:
                 view = memoryview(content)
                 while view:
                     view = view[os.write(descriptor, view) :]
+                rest(descriptor)
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
@@ -44,6 +85,23 @@ class BodyFiles:
         except OSError as error:
             self._drop(temporary)
             raise StoreError(f"{path}: cannot store the message body: {error.strerror}") from error
+
+    def receive(self) -> IncomingFile:
+        """A file for a long message that arrives; an interrupted one is an orphan. Raises StoreError."""
+        folder = self._folder / _INCOMING
+        path = folder / secrets.token_hex(8)
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            return IncomingFile(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        except OSError as error:
+            raise StoreError(f"{path}: cannot store the message body: {error.strerror}") from error
+
+    def assemble(self, message_id: str, prefix: bytes, incoming: IncomingFile, skip: int) -> None:
+        """`prefix` and what `incoming` holds from octet `skip` on, durable when it returns. Raises StoreError."""
+        try:
+            self.write(message_id, prefix, lambda descriptor: incoming.copy_to(descriptor, skip))
+        finally:
+            incoming.discard()
 
     def _make_durable(self, folder: Path) -> None:
         """A subfolder counts only when its own entry is on disk, whichever thread made it."""

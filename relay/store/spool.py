@@ -21,7 +21,7 @@ from relay.mail.errors import StoreError
 from relay.ports import AttemptBegun, AttemptEnd, AttemptStart, Clock, NewMessage, QueuedMessage, QueuedRecipient
 from relay.store import dead as letters
 from relay.store import spool_read, spool_verbs, spool_write
-from relay.store.bodies import BodyFiles
+from relay.store.bodies import BodyFiles, IncomingFile
 from relay.store.ids import IdSource, to_number, to_text
 from relay.store.migrations import migrate, migrations_of
 from relay.store.rows import microseconds, value
@@ -125,7 +125,7 @@ class SqliteSpool:
         return to_text(self._ids.next())
 
     async def enqueue(self, message: NewMessage) -> QueuedMessage:
-        await self._store(spool_write.Enqueue(message, len(message.content) > self._file_threshold))
+        await self._store(spool_write.Enqueue(message, message.size > self._file_threshold or message.tail is not None))
         return queued(message)
 
     async def _store(self, operation: spool_write.Enqueue | letters.Again) -> Any:
@@ -133,13 +133,23 @@ class SqliteSpool:
         message, in_file = operation.message, operation.in_file
         if in_file:
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._writing_files, self._bodies.write, message.id, message.content)
+            await loop.run_in_executor(self._writing_files, self._write_body, message)
         try:
             return await self._writer.submit(operation)
         except StoreError:
             if in_file:
                 self._bodies.remove([message.id])
             raise
+
+    def incoming(self) -> IncomingFile:
+        return self._bodies.receive()
+
+    def _write_body(self, message: NewMessage) -> None:
+        if message.tail is None:
+            self._bodies.write(message.id, message.content)
+        else:
+            assert isinstance(message.tail.incoming, IncomingFile)
+            self._bodies.assemble(message.id, message.content, message.tail.incoming, message.tail.skip)
 
     async def begin_attempt(self, start: AttemptStart) -> AttemptBegun:
         begun: AttemptBegun = await self._writer.submit(start)
@@ -268,14 +278,14 @@ def queued(message: NewMessage) -> QueuedMessage:
         account=message.account,
         username=message.username,
         envelope=message.envelope,
-        size=len(message.content),
+        size=message.size,
         received_at=message.received_at,
         tags=message.tags,
         due=tuple(
             QueuedRecipient(index, recipient, 0, message.received_at)
             for index, recipient in enumerate(message.envelope.recipients)
         ),
-        content=message.content,
+        content=message.content if message.tail is None else None,
     )
 
 

@@ -187,7 +187,7 @@ class Batch:
                 message.username,
                 envelope.reverse_path,
                 envelope_options(envelope),
-                len(message.content),
+                message.size,
                 received_at,
                 message.client_message_id,
                 tags,

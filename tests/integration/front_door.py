@@ -67,6 +67,7 @@ class SlowSpool:
     def __init__(self, spool: SqliteSpool) -> None:
         self._spool = spool
         self.new_id = spool.new_id
+        self.incoming = spool.incoming
         self.started = asyncio.Event()
         self.may_commit = asyncio.Event()
         self.may_commit.set()

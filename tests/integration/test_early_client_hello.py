@@ -36,6 +36,8 @@ class _Hooks:
     def hold(self, octets: int) -> bool:
         return True
 
+    def incoming(self) -> None: ...
+
 
 def _client_hello() -> bytes:
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()

@@ -11,9 +11,9 @@ from gate import AT, CLIENT, ENVELOPE, Gate, Still, restricted
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.intake.accept import fixed_line_ends, has_bare_line_ends
 from relay.mail.envelope import Envelope, Recipient
 from relay.mail.errors import StoreError
+from relay.mail.line_ends import fixed_line_ends, has_bare_line_ends
 from relay.mail.session import Session
 from relay.ports import QueuedMessage, SpfResult
 from relay.store.spool import SqliteSpool

@@ -8,8 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.mail.reply import Reply
+from relay.ports import Incoming
 from relay.smtpd import replies
 from relay.smtpd.framing import Framing
+
+
+def _no_disk() -> Incoming:
+    raise AssertionError("nothing here is long")
 
 
 class _Budget:
@@ -34,7 +39,7 @@ class _Budget:
 def test_what_is_held_is_counted_and_given_back(pieces: list[bytes], limit: int) -> None:
     """Never more held than the budget gives; nothing at the end of the data."""
     budget = _Budget(limit)
-    framing = Framing(60_000, budget.hold, fix_bare_lf=False)
+    framing = Framing(60_000, budget.hold, _no_disk, fix_bare_lf=False)
     framing.begin_data()
     result: bytes | Reply | None = None
     for piece in [*pieces, b"\r\n.\r\n"]:
@@ -56,7 +61,7 @@ def test_what_is_held_is_counted_and_given_back(pieces: list[bytes], limit: int)
 def test_clear_gives_back_what_is_held() -> None:
     """A client that leaves in the middle of its data."""
     budget = _Budget(100_000)
-    framing = Framing(100_000, budget.hold, fix_bare_lf=False)
+    framing = Framing(100_000, budget.hold, _no_disk, fix_bare_lf=False)
     framing.begin_data()
     framing.add(b"x" * 50_000)
     assert framing.data() is None
@@ -69,7 +74,7 @@ def test_clear_gives_back_what_is_held() -> None:
 
 def test_data_in_many_small_pieces_costs_linear_time() -> None:
     """A megabyte octet by octet: the end is looked for only where it can be new."""
-    framing = Framing(2_000_000, lambda octets: True, fix_bare_lf=False)
+    framing = Framing(2_000_000, lambda octets: True, _no_disk, fix_bare_lf=False)
     framing.begin_data()
     started = time.process_time()
     for _ in range(1_000_000 // 10):
@@ -81,7 +86,7 @@ def test_data_in_many_small_pieces_costs_linear_time() -> None:
 
 def test_doubled_dots_do_not_count_however_many() -> None:
     """RFC 1870 §5: a message of dots as large as the limit, in pieces, is a third larger on its way."""
-    framing = Framing(1020, lambda octets: True, fix_bare_lf=False)
+    framing = Framing(1020, lambda octets: True, _no_disk, fix_bare_lf=False)
     framing.begin_data()
     for _ in range(340):
         framing.add(b"..\r\n")

@@ -46,6 +46,8 @@ class _Broken:
     def hold(self, octets: int) -> bool:
         return True
 
+    def incoming(self) -> None: ...
+
     async def accept(self, *facts: Any, **options: Any) -> Reply:
         raise RuntimeError("secret detail")
 
