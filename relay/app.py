@@ -279,7 +279,7 @@ class Worker:
             router = queue_router(
                 lane.spool,
                 lane.engine,
-                Expiry(lane.spool, lambda: self._settings.hostname, self._clock, self.telemetry, self.telemetry),
+                Expiry(lane.spool, lambda: self._settings, self._clock, self.telemetry, self.telemetry),
                 lane.feeder.look,
                 self.telemetry,
                 self._clock,

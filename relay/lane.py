@@ -24,6 +24,7 @@ class Lane:
             number,
             clock,
             file_threshold=settings.spool.file_threshold,
+            hold_doubt=settings.delivery.in_doubt == "hold",
             observe=lambda writes, seconds: telemetry.metrics.commit(seconds, writes),
         )
         faults.point("lane-opened")

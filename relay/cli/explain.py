@@ -9,6 +9,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
+from relay.mail.lifecycle import MAYBE_DELIVERED
+
 _DECIDED: Final = {
     "deferred": "put off",
     "in_doubt": "in doubt, put off (it may have been delivered)",
@@ -78,7 +80,9 @@ def _now(
     message: dict[str, Any], index: int, recipient: dict[str, Any], now: float, status: dict[str, Any] | None
 ) -> str:
     if recipient["state"] == "held":
-        return f"held by the operator; `relay queue release {message['id']}` lets it go"
+        doubt = MAYBE_DELIVERED in recipient["reply"]
+        by = f"held because {MAYBE_DELIVERED} already" if doubt else "held by the operator"
+        return f"{by}; `relay queue release {message['id']}` lets it go"
     if recipient["next_at"] is None:
         return f"finished: {_DECIDED.get(recipient['state'], recipient['state'])}"
     if status is None:

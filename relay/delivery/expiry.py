@@ -16,6 +16,7 @@ from relay.mail.errors import StoreError
 from relay.mail.event import Event, EventKind
 from relay.mail.reply import Reply, printable, reply
 from relay.ports import AttemptEnd, Clock, EventSink, NewMessage, QueuedMessage, QueuedRecipient, RecipientResult
+from relay.settings import Settings
 
 _REASON: Final = "its delivery was ended by the operator of the mail system"
 _LONGEST_ANSWER: Final = 300
@@ -41,10 +42,11 @@ class Expiry:
     """Of one lane."""
 
     def __init__(
-        self, spool: Waiting, hostname: Callable[[], str], clock: Clock, events: EventSink, observer: Observer
+        self, spool: Waiting, settings: Callable[[], Settings], clock: Clock, events: EventSink, observer: Observer
     ) -> None:
+        """`settings` gives those in force."""
         self._spool = spool
-        self._hostname = hostname
+        self._settings = settings
         self._clock = clock
         self._events = events
         self._observer = observer
@@ -79,7 +81,16 @@ class Expiry:
             # A notice without the header is better than none.
             self._observer.store_failed(error)
             original = b""
-        return notice(message, statuses, original, notice_id=self._spool.new_id(), hostname=self._hostname(), now=now)
+        settings = self._settings()
+        return notice(
+            message,
+            statuses,
+            original,
+            notice_id=self._spool.new_id(),
+            hostname=settings.hostname,
+            now=now,
+            largest=settings.delivery.returned_size,
+        )
 
 
 def _verdict(last_answer: str) -> Reply:

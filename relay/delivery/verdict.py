@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from relay.mail.event import EventKind
+from relay.mail.lifecycle import MAYBE_DELIVERED
 from relay.mail.outcome import Deferred, Delivered, Failed, Fault, InDoubt, Outcome, Sent
 from relay.mail.reply import Reply, printable
 from relay.policy.retry import next_attempt_at
@@ -54,7 +56,7 @@ def result_of(
         case Failed():
             return result(EventKind.BOUNCED)
         case InDoubt() if hold_doubt:
-            return result(EventKind.HELD)
+            return replace(result(EventKind.HELD), reply=f"{outcome.reply}; {MAYBE_DELIVERED}")
         case Deferred(fault=Fault.ROUTE):
             # Nothing is wrong with the message: it waits for the operator and uses up no attempt, only its time.
             # As after an attempt, a first wait is always granted: a clock that jumps must not bounce a queue.

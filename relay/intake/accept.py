@@ -222,7 +222,7 @@ class Accept:
             id=message_id,
             account=session.login.account if session.login else "",
             username=session.login.username if session.login else "",
-            envelope=_asking(envelope, directives, now),
+            envelope=_asking(_without_backscatter(envelope, session, spf), directives, now),
             content=prefix + head,
             received_at=now,
             client_message_id=next((f.text[:998] for f in fields if f.name == "message-id"), ""),
@@ -250,6 +250,13 @@ def _asked_for(
         return asked
     except DirectiveError as error:
         return reply(550, "5.6.0", printable(f"Cannot do what the header asks for: {error}"))
+
+
+def _without_backscatter(envelope: Envelope, session: Session, spf: SpfResult | None) -> Envelope:
+    """A stranger whose sender SPF denies gets in by `inbound.spf = "mark"`; nobody is told of its failure."""
+    if session.login is not None or spf is None or spf.result != "fail":
+        return envelope
+    return replace(envelope, recipients=tuple(replace(one, notify=("NEVER",)) for one in envelope.recipients))
 
 
 def _asking(envelope: Envelope, directives: Directives, now: float) -> Envelope:

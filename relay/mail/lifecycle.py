@@ -6,6 +6,7 @@ A recipient is in exactly one state; only the transitions listed here exist; ter
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
 
 from relay.mail.event import EventKind
 
@@ -26,6 +27,9 @@ class State(IntEnum):
     def terminal(self) -> bool:
         return self >= 10
 
+
+MAYBE_DELIVERED: Final = "it may have been delivered"
+"""Stands in the last answer of who is in doubt."""
 
 TRANSITIONS: dict[State, dict[EventKind, State]] = {
     State.QUEUED: {

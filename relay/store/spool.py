@@ -64,6 +64,8 @@ class SqliteSpool:
         clock: Clock,
         file_threshold: int,
         observe: Callable[[int, float], None],
+        *,
+        hold_doubt: bool,
     ) -> None:
         self._paths = paths
         self._lock = lock
@@ -72,7 +74,7 @@ class SqliteSpool:
         self._bodies = BodyFiles(paths.bodies)
         last = value(connection, "SELECT coalesce(max(id), 0) FROM message")
         self._ids = IdSource(paths.number, clock, floor=last)
-        self.recovered = spool_write.recover(connection, clock.now())
+        self.recovered = spool_write.recover(connection, clock.now(), hold=hold_doubt)
         self._bodies.remove_orphans([*spool_read.ids_with_files(connection), *letters.files(connection)])
         batch = spool_write.Batch(clock, self._bodies, spool_write.last_sequence(connection))
         loop = asyncio.get_running_loop()
@@ -90,8 +92,12 @@ class SqliteSpool:
         *,
         file_threshold: int,
         observe: Callable[[int, float], None] = lambda size, seconds: None,
+        hold_doubt: bool = False,
     ) -> SqliteSpool:
-        """Lock, create or migrate, recover. Raises StoreError."""
+        """Lock, create or migrate, recover. Raises StoreError.
+
+        `hold_doubt`: recipients of interrupted attempts are held instead of tried again.
+        """
         paths = SpoolPaths(folder, number)
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -103,7 +109,7 @@ class SqliteSpool:
         connection = None
         try:
             connection = _connect(paths.database)
-            return cls(paths, connection, lock, clock, file_threshold, observe)
+            return cls(paths, connection, lock, clock, file_threshold, observe, hold_doubt=hold_doubt)
         except BaseException as error:
             if connection is not None:
                 connection.close()

@@ -12,7 +12,7 @@ import apsw
 from relay import faults
 from relay.mail.envelope import Envelope
 from relay.mail.event import EventKind
-from relay.mail.lifecycle import State, next_state
+from relay.mail.lifecycle import MAYBE_DELIVERED, State, next_state
 from relay.ports import AttemptBegun, AttemptEnd, AttemptStart, Clock, NewMessage
 from relay.store.bodies import BodyFiles
 from relay.store.dead import Again, Bury
@@ -321,10 +321,10 @@ def last_sequence(connection: apsw.Connection) -> int:
     return int(max(last_event, last_attempt))
 
 
-def recover(connection: apsw.Connection, now: float) -> int:
+def recover(connection: apsw.Connection, now: float, *, hold: bool = False) -> int:
     """After a crash: every attempt without an end may have reached its host. Returns how many there were.
 
-    Its recipients are due again and the event says why (promise 3).
+    Its recipients are due again, or held for the operator, and the event says why (promise 3).
     """
     at = microseconds(now)
     with connection:
@@ -333,17 +333,17 @@ def recover(connection: apsw.Connection, now: float) -> int:
         for message, attempt, recipients in unfinished:
             connection.execute("UPDATE attempt SET ended_at = ? WHERE message = ? AND id = ?", (at, message, attempt))
             for n in json.loads(recipients):
-                _doubt(connection, message, n, at)
+                _doubt(connection, message, n, at, State.HELD if hold else State.DEFERRED)
     return len(unfinished)
 
 
-def _doubt(connection: apsw.Connection, message: int, n: int, at: int) -> None:
-    words = "attempt interrupted by a restart; it may have been delivered"
+def _doubt(connection: apsw.Connection, message: int, n: int, at: int, state: State) -> None:
+    words = f"attempt interrupted by a restart; {MAYBE_DELIVERED}"
     changed = value(
         connection,
         "UPDATE recipient SET state = ?, attempts = attempts + 1, next_at = ?, reply = ?"
         " WHERE message = ? AND n = ? AND state < 2 RETURNING 1",
-        (int(State.DEFERRED), at, words, message, n),
+        (int(state), 0 if state is State.HELD else at, words, message, n),
     )
     if changed:
         kind = EventKind.IN_DOUBT.value

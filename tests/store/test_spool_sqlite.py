@@ -15,6 +15,7 @@ import pytest
 from spool_kit import CONTENT, START, THRESHOLD, Bench, ManualClock, done
 
 from relay.mail.errors import StoreError
+from relay.ports import AttemptStart
 from relay.store import bodies as bodies_module
 from relay.store.bodies import BodyFiles
 from relay.store.ids import IdSource, spool_of, to_number, to_text
@@ -446,3 +447,23 @@ def test_counting_reads_indexes_only(bench, question):
     steps = [row[3] for row in plan if row[3].startswith(("SCAN", "SEARCH"))]
     assert steps
     assert all("INDEX" in step for step in steps), steps
+
+
+def test_an_interrupted_attempt_is_held_where_the_operator_wants_to_decide(tmp_path):
+    async def scene():
+        clock = ManualClock()
+        spool = SqliteSpool.open(tmp_path, 3, clock, file_threshold=THRESHOLD)
+        one = Bench(tmp_path, clock, None)
+        one.spool = spool
+        message = one.message()
+        await spool.enqueue(message)
+        await spool.begin_attempt(AttemptStart(message.id, (0,), "direct", "d.example", clock.now()))
+        await spool.close()
+        spool = SqliteSpool.open(tmp_path, 3, clock, file_threshold=THRESHOLD, hold_doubt=True)
+        [recipient] = (await spool.message(message.id))["recipients"]
+        assert recipient["state"] == "held"
+        assert "it may have been delivered" in recipient["reply"]
+        assert await spool.next_due_at(0.0) is None
+        await spool.close()
+
+    asyncio.run(scene())

@@ -78,7 +78,7 @@ async def lane(folder: Path, **sections: Any) -> AsyncIterator[Lane]:
     ):
         app = make_app("control", Silent())
         spool, heard, clock = setting.spool, setting.heard, setting.clock
-        expiry = Expiry(spool, lambda: "relay.example", clock, heard, heard)
+        expiry = Expiry(spool, lambda: setting.settings, clock, heard, heard)
         app.include_router(queue_router(spool, setting.engine, expiry, setting.feeder.look, heard, clock, lambda: 7))
         listening = socket.create_server(("127.0.0.1", 0))
         listening.setblocking(False)

@@ -150,6 +150,7 @@ def test_a_message_in_doubt_is_held_where_the_policy_says_so(tmp_path):
             await one.idle()
             assert await one.states(message_id) == ["held"]
             assert one.heard.kinds(message_id) == ["held"]
+            assert "it may have been delivered" in (await one.recipient(message_id))["reply"]
 
     run(scene())
 

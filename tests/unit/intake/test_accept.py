@@ -337,3 +337,10 @@ def test_a_message_may_name_a_retry_profile_that_exists_and_an_age_at_which_it_e
     assert ask(gate, b"X-Relay-Expire: soon\r\n" + MESSAGE, restricted()).startswith("550 5.6.0")
     assert ask(gate, header + MESSAGE).startswith("250")
     assert gate.spool.stored[-1].envelope == ENVELOPE
+
+
+def test_no_notice_goes_to_a_sender_that_spf_denies() -> None:
+    gate = Gate()
+    ask(gate, MESSAGE, spf=SpfResult("fail"))
+    ask(gate, MESSAGE, spf=SpfResult("softfail"))
+    assert [message.envelope.recipients[0].notify for message in gate.spool.stored] == [("NEVER",), ()]
