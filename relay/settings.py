@@ -149,6 +149,7 @@ class InboundSettings(_Section):
     """What port 25 takes without AUTH. Nothing by default: no open relay."""
 
     domains: tuple[str, ...] = Field((), description="Domains whose mail is accepted and routed")
+    postmaster: str = Field("", description="Address that gets mail for <postmaster> without a domain; empty: refused")
     spf: Literal["enforce", "mark", "off"] = Field("enforce", description="enforce: 550 5.7.23 on fail; mark: header")
 
 

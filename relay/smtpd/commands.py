@@ -18,6 +18,7 @@ from relay.mail.errors import AddressSyntaxError
 from relay.mail.reply import Reply, reply
 from relay.mail.xtext import is_xtext
 
+POSTMASTER: Final = "postmaster"
 _PATH: Final = re.compile(r" ?<([^<>]*)>(?: (.*))?\Z", re.DOTALL)
 _PARAMETER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\u0080-\U0010ffff]+))?\Z")
 _SOURCE_ROUTE: Final = re.compile(r"@[^:@<>]+(?:,@[^:@<>]+)*:")
@@ -97,9 +98,12 @@ _MAIL_PARAMETERS: Final[dict[str, Callable[[str], Mapping[str, Any] | None]]] = 
 
 
 def parse_rcpt(argument: bytes, *, smtputf8: bool) -> Recipient:
-    """Read what follows `RCPT `: `TO:<address> [parameters]`. Raises CommandError."""
+    """Read what follows `RCPT `: `TO:<address> [parameters]`. Raises CommandError.
+
+    `<Postmaster>` has no domain (RFC 5321 §4.1.1.3); who that is here the handler knows.
+    """
     path, parameters = _split(argument, "TO:", "RCPT TO:<address>")
-    address = _address(path, "5.1.3", smtputf8)
+    address = POSTMASTER if path.lower() == POSTMASTER else _address(path, "5.1.3", smtputf8)
     if not parameters:
         return Recipient(address)
     notify: tuple[Notify, ...] = ()

@@ -16,7 +16,7 @@ from relay.mail.reply import Reply, printable, reply
 from relay.mail.session import Login, Session, TlsFacts
 from relay.settings import LimitSettings, ListenerSettings
 from relay.smtpd import replies
-from relay.smtpd.commands import CommandError, parse_mail, parse_rcpt
+from relay.smtpd.commands import POSTMASTER, CommandError, parse_mail, parse_rcpt
 from relay.smtpd.framing import Framing
 from relay.smtpd.hooks import Answer, Hooks, PeerEnd, StartTls, Work
 from relay.smtpd.sasl import MECHANISMS, Credentials, Exchange, SaslError
@@ -274,6 +274,11 @@ class Dialogue:
             recipient = parse_rcpt(argument, smtputf8=transaction.command.smtputf8)
         except CommandError as error:
             return self._refuse(error.reply)
+        if recipient.address == POSTMASTER:
+            found = self._hooks.postmaster()
+            if not found:
+                return self._refuse(replies.NO_POSTMASTER)
+            recipient = replace(recipient, address=found)
         if len(transaction.recipients) >= self._limits.recipients:
             return self._refuse(replies.TOO_MANY_RECIPIENTS)
 

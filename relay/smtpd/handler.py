@@ -119,11 +119,16 @@ class Handler:
     def rcpt(self, session: Session, transaction: MailTransaction, address: str) -> Reply | Awaitable[Reply]:
         if session.login is not None:
             return self._guard.recipient(session.login) or _RECIPIENT_OK
+        if address == self._inbound.postmaster:
+            return _RECIPIENT_OK
         local, _, domain = address.rpartition("@")
         if to_ascii_domain(domain) not in self._inbound_domains:
             return _RELAYING_DENIED
         # `user%other.example@ours` asks the next hop to relay, and that hop trusts us.
         return _ROUTED if _ROUTE_SIGNS.search(local) else _RECIPIENT_OK
+
+    def postmaster(self) -> str:
+        return self._inbound.postmaster
 
     def data(self, session: Session, transaction: MailTransaction) -> Reply | None:
         return self._intake.refusal()

@@ -50,6 +50,10 @@ class Hooks(Protocol):
 
     def rcpt(self, session: Session, transaction: MailTransaction, address: str) -> Answer: ...
 
+    def postmaster(self) -> str:
+        """Whose mail `<Postmaster>` without a domain is; empty: nobody's."""
+        ...
+
     def data(self, session: Session, transaction: MailTransaction) -> Reply | None:
         """None to go on with 354."""
         ...
