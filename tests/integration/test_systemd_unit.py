@@ -20,6 +20,7 @@ import pytest
 
 from relay.app import Sockets
 from relay.cli.config_text import shipped_config
+from relay.in_force import InForce
 from relay.ports import SystemClock
 from relay.settings import Settings
 from relay.supervisor import Supervisor
@@ -105,7 +106,7 @@ def test_a_worker_that_is_not_ready_yet_leaves_the_watchdog_of_the_others_alone(
     notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")}, os.getpid(), SystemClock())
     announced: list[bool] = []
     settings = Settings.model_validate({"server": {"workers": 2}})
-    supervisor = Supervisor(settings, Sockets({}, []), notifier, lambda: announced.append(True))
+    supervisor = Supervisor(InForce(lambda: settings), Sockets({}, []), notifier, lambda: announced.append(True))
     first, second = supervisor._children
     now = time.monotonic()
     for child in (first, second):
