@@ -16,10 +16,12 @@ RUN groupadd --gid 10025 sendrelay \
     && install -d -o sendrelay -g sendrelay -m 0700 /var/lib/sendrelay
 COPY --from=build /opt/sendrelay /opt/sendrelay
 COPY config/relay.toml /etc/sendrelay/relay.toml
+COPY config/openssl.cnf /opt/sendrelay/openssl.cnf
 
 # RELAY_CONFIG: a file that is named is read whoever owns it, as a bind mount from a user's folder needs.
 ENV PATH=/opt/sendrelay/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
+    OPENSSL_CONF=/opt/sendrelay/openssl.cnf \
     RELAY_CONFIG=/etc/sendrelay/relay.toml \
     RELAY_HEALTH_URL=http://127.0.0.1:8025/healthz
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 SESSIONS: Final = 20
+SIGNED: Final = "bench.example"
+_UNSIGNED: Final = "unsigned.example"
 _REFERENCE: Final = 3000
 
 
@@ -14,7 +17,8 @@ class Case:
     """`messages` a round, of `size` octets of body; `once`: a connection for each.
 
     `port` is the listener used: `plain` takes mail as it comes, `signed` asks for AUTH and signs, `login` asks for
-    STARTTLS and AUTH. smtp-source can do neither, so those two are fed by `bench.source`.
+    STARTTLS and AUTH. smtp-source can do neither, so those two are fed by `bench.source`. So is what asks for a NOTIFY.
+    `sender_domain`: only one has a DKIM key, so that nothing is signed but where both sign.
     """
 
     name: str
@@ -23,10 +27,12 @@ class Case:
     size: int = 4096
     once: bool = False
     port: Literal["plain", "signed", "login"] = "plain"
+    sender_domain: str = _UNSIGNED
+    notify: str = ""
 
     @property
     def own_source(self) -> bool:
-        return self.port != "plain"
+        return self.port != "plain" or bool(self.notify)
 
     @property
     def tls(self) -> bool:
@@ -34,12 +40,16 @@ class Case:
 
     @property
     def signed(self) -> bool:
-        return self.port == "signed"
+        return self.sender_domain == SIGNED
 
     @property
     def sender(self) -> str:
-        """Only one domain has a DKIM key, so that nothing is signed but where both sign."""
-        return "app@bench.example" if self.signed else "app@unsigned.example"
+        return f"app@{self.sender_domain}"
+
+    @property
+    def arrivals(self) -> int:
+        """What reaches the sink for a message: itself, and the notice its sender asked for."""
+        return 2 if "SUCCESS" in self.notify else 1
 
     @property
     def warm_up(self) -> int:
@@ -50,10 +60,13 @@ class Case:
 CASES: Final = (
     Case("kept", "kept connections, 4 KB", _REFERENCE),
     Case("single", "one connection per message, 4 KB", 2000, once=True),
-    Case("dkim", "kept connections, 4 KB, DKIM RSA-2048", 1500, port="signed"),
+    Case("dkim", "kept connections, 4 KB, DKIM RSA-2048", 1500, port="signed", sender_domain=SIGNED),
     Case("large", "kept connections, 1 MB", 120, size=1 << 20),
     Case("login", "STARTTLS and AUTH, one connection per message, 4 KB", 800, once=True, port="login"),
 )
+
+
+MORE_CASES: Final = (Case("huge", "kept connections, 25 MB", 40, size=25 << 20),)
 
 
 def scaled(case: Case, reference: int) -> Case:
@@ -61,10 +74,10 @@ def scaled(case: Case, reference: int) -> Case:
     return replace(case, messages=max(SESSIONS, case.messages * reference // _REFERENCE))
 
 
-def select(names: list[str]) -> tuple[Case, ...]:
-    """Cases by name, in their own order; all for no name. Raises ValueError that lists the names."""
-    known = [case.name for case in CASES]
+def select(names: Sequence[str]) -> tuple[Case, ...]:
+    """Cases by name, in their own order; the usual ones for no name. Raises ValueError that lists the names."""
+    known = {case.name: case for case in (*CASES, *MORE_CASES)}
     for name in names:
         if name not in known:
             raise ValueError(f"no case {name!r}; there are: {', '.join(known)}")
-    return tuple(case for case in CASES if not names or case.name in names)
+    return tuple(case for case in known.values() if case.name in names) if names else CASES

@@ -1,7 +1,7 @@
 """Client: one SMTP session of the load generator, command by command, with STARTTLS and AUTH where asked for.
 
 In: a Load and its Supply of messages. Out: a Result. Never pipelines, never retries; what is not answered as it
-should be counts as refused and ends the connection. Source: RFC 5321, RFC 3207, RFC 4954.
+should be counts as refused and ends the connection. Source: RFC 5321, RFC 3207, RFC 3461, RFC 4954.
 """
 
 from __future__ import annotations
@@ -34,6 +34,13 @@ class Load:
     tls: bool = False
     login: tuple[str, str] | None = None
     rate: float = 0.0
+    notify: str = ""
+
+    @property
+    def rcpt(self) -> bytes:
+        """The command, as RFC 3461 extends it."""
+        notify = f" NOTIFY={self.notify}" if self.notify else ""
+        return f"RCPT TO:<{self.recipient}>{notify}\r\n".encode()
 
 
 @dataclass(slots=True)
@@ -158,7 +165,7 @@ class Client(asyncio.Protocol):
 
     def _rcpt(self, reply: bytes) -> None:
         if self._expect(reply, b"250"):
-            self._say(f"RCPT TO:<{self._load.recipient}>\r\n".encode(), self._data)
+            self._say(self._load.rcpt, self._data)
 
     def _data(self, reply: bytes) -> None:
         if self._expect(reply, b"250"):

@@ -16,6 +16,7 @@ from bench.sink import Sink
 RECIPIENT: Final = "someone@rcpt.example"
 # Two processes: one Python process at the sending end would itself be the limit.
 _PROCESSES: Final = 2
+_LONGEST: Final = 900.0  # seconds for one load, on a slow disk too
 
 
 class System(Protocol):
@@ -34,6 +35,8 @@ class System(Protocol):
 
     def cpu_seconds(self) -> float: ...
 
+    def pids(self) -> list[int]: ...
+
     def queued(self) -> int: ...
 
     def stop(self) -> None: ...
@@ -41,19 +44,21 @@ class System(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Fed:
-    """`began`: monotonic time of the first connection. `dot_ms`: quantiles, of `bench.source` only."""
+    """`began`: monotonic time of the first connection. Quantiles in milliseconds, of `bench.source` only: `dot_ms` from
+    the end of the message to its 250, `lag_ms` from when it was due, of a load with a rate."""
 
     began: float
     dot_ms: dict[str, float] = field(default_factory=dict)
+    lag_ms: dict[str, float] = field(default_factory=dict)
 
 
 def feed(case: Case, system: System, messages: int, folder: Path) -> Fed:
     """Send `messages` of this case; `folder` takes the file with the password."""
     if case.own_source:
-        return _own_source(case, system, messages, folder)
+        return feed_own(case, system, messages, folder)
     command = smtp_source_command(case, system.ports[case.port], messages)
     began = time.monotonic()
-    run(command, f"smtp-source to {system.title}")
+    run(command, f"smtp-source to {system.title}", timeout=_LONGEST)
     return Fed(began)
 
 
@@ -65,24 +70,21 @@ def smtp_source_command(case: Case, port: int, messages: int) -> list[str]:
     return [*command, "-M", "source.bench.example", "-f", case.sender, "-t", RECIPIENT, f"inet:{HOST}:{port}"]
 
 
-def _own_source(case: Case, system: System, messages: int, folder: Path) -> Fed:
-    login = folder / f"login-{system.name}"
-    login.touch(mode=0o600)
-    login.write_text("\n".join(system.login) + "\n")
+def feed_own(
+    case: Case, system: System, messages: int, folder: Path, rate: float = 0.0, sessions: int = SESSIONS
+) -> Fed:
+    """The same by `bench.source`; `rate` messages a second, whether the server keeps up or not, or 0: as they go."""
     command = [sys.executable, "-m", "bench.source", "--port", str(system.ports[case.port])]
-    command += ["--messages", str(messages), "--sessions", str(SESSIONS), "--size", str(case.size)]
-    command += [
-        "--processes",
-        str(_PROCESSES),
-        "--sender",
-        case.sender,
-        "--recipient",
-        RECIPIENT,
-        "--login",
-        str(login),
-    ]
+    command += ["--messages", str(messages), "--sessions", str(sessions), "--size", str(case.size)]
+    command += ["--processes", str(_PROCESSES), "--sender", case.sender, "--recipient", RECIPIENT]
+    command += ["--rate", str(rate), "--notify", case.notify]
     command += ["--once"] * case.once + ["--tls"] * case.tls
-    report: dict[str, Any] = json.loads(run(command, f"bench.source to {system.title}"))
+    if case.port != "plain":
+        login = folder / f"login-{system.name}"
+        login.touch(mode=0o600)
+        login.write_text("\n".join(system.login) + "\n")
+        command += ["--login", str(login)]
+    report: dict[str, Any] = json.loads(run(command, f"bench.source to {system.title}", timeout=_LONGEST))
     if report["accepted"] != messages:
         raise BenchError(f"{system.title} accepted {report['accepted']} of {messages} messages: {report['error']}")
-    return Fed(report["began"], report["dot_ms"])
+    return Fed(report["began"], report["dot_ms"], report["lag_ms"])

@@ -15,7 +15,8 @@ from statistics import median
 class Round:
     """One load on one system: `seconds` from the first connection to the last message in the sink, `cpu` seconds of
     all processes of the system. `others`: the share of the machine's CPU time that went to programs outside the bench.
-    `dot_ms`: quantiles of the wait for the 250 after the final dot, where known."""
+    `dot_ms`: quantiles of the wait for the 250 after the final dot, where known. `peak`: megabytes of the system's
+    process that had the most at any moment."""
 
     case: str
     system: str
@@ -25,6 +26,7 @@ class Round:
     cpu: float
     others: float = 0.0
     dot_ms: dict[str, float] = field(default_factory=dict)
+    peak: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -54,6 +56,7 @@ class Summary:
     cpu: Spread
     others: Spread
     dot_ms: dict[str, float]
+    peak: float = 0.0
 
 
 def spread(values: Iterable[float]) -> Spread:
@@ -76,6 +79,7 @@ def summary(rounds: Sequence[Round], case: str, system: str) -> Summary | None:
         cpu=spread(one.cpu_per_1000 for one in own),
         others=spread(one.others for one in own),
         dot_ms=dots,
+        peak=max(one.peak for one in own),
     )
 
 
@@ -93,3 +97,14 @@ def ratio(
     if not pairs:
         return None
     return Spread(median(values[mine].values()) / median(values[other].values()), min(pairs), max(pairs))
+
+
+def faster(rounds: Sequence[Round], mine: str = "relay", other: str = "postfix") -> tuple[int, int]:
+    """In how many pairs of rounds that ran one after the other `mine` had the higher rate, and how many there are."""
+    rates = {(one.case, one.number, one.system): one.rate for one in rounds}
+    pairs = [
+        (rate, rates[case, number, other])
+        for (case, number, system), rate in rates.items()
+        if system == mine and (case, number, other) in rates
+    ]
+    return sum(first > second for first, second in pairs), len(pairs)

@@ -11,7 +11,7 @@ import shutil
 import time
 from pathlib import Path
 
-from bench.process import BenchError, Child, cpu_seconds, free_port, needed, run
+from bench.process import BenchError, Child, cpu_seconds, family, free_port, needed, run
 from bench.sink import Sink
 
 DOMAIN = "bench.example"
@@ -74,6 +74,7 @@ _MASTER = """
   -o smtpd_recipient_restrictions=permit_sasl_authenticated,reject
   -o smtpd_relay_restrictions=permit_sasl_authenticated,reject
 cleanup unix n - n - 0 cleanup
+pickup unix n - n 60 1 pickup
 qmgr unix n - n 300 1 qmgr
 tlsmgr unix - - n 1000? 1 tlsmgr
 rewrite unix - - n - - trivial-rewrite
@@ -136,6 +137,10 @@ class Postfix:
         """Write the configuration and come up; `overrides` are lines of main.cf."""
         self._write(overrides or {})
         self.sink.restart()
+        self.launch()
+
+    def launch(self) -> None:
+        """Come up with the configuration and the queue that are there."""
         milter = [needed("opendkim", "opendkim"), "-f", "-x", str(self._work / "opendkim.conf")]
         self._children.append(Child(milter, self._work / "opendkim.log"))
         self._wait_for_milter()
@@ -143,6 +148,14 @@ class Postfix:
         self._children.append(Child(command, self._work / "start.log"))
         for port in self.ports.values():
             self._children[-1].wait_for_port(port)
+
+    def set(self, name: str, value: str) -> None:
+        """Change a line of main.cf; counts from the next launch on."""
+        run([needed("postconf", "postfix"), "-c", str(self._work / "conf"), f"{name}={value}"], "postconf")
+
+    def flush(self) -> None:
+        """Let it try all that was deferred, now."""
+        run([needed("postqueue", "postfix"), "-c", str(self._work / "conf"), "-f"], "postqueue -f")
 
     def _wait_for_milter(self) -> None:
         end = time.monotonic() + 10
@@ -163,10 +176,17 @@ class Postfix:
     def cpu_seconds(self) -> float:
         return sum(cpu_seconds(child.pid) for child in self._children)
 
+    def pids(self) -> list[int]:
+        return [pid for child in self._children for pid in family(child.pid)]
+
     def queued(self) -> int:
         """Queue files: 0 when all that was accepted has left."""
         folders = ("maildrop", "incoming", "active", "deferred", "hold")
         return sum(path.is_file() for folder in folders for path in (self._work / "queue" / folder).rglob("*"))
+
+    def deferred(self) -> int:
+        """Queue files that wait for another attempt."""
+        return sum(path.is_file() for path in (self._work / "queue" / "deferred").rglob("*"))
 
     def _write(self, overrides: dict[str, str]) -> None:
         work, conf = self._work, self._work / "conf"

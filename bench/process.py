@@ -79,20 +79,31 @@ class Child:
 
 def cpu_seconds(root: int) -> float:
     """CPU seconds used so far by a process, its living descendants and all children they have reaped."""
-    used: dict[int, float] = {}
+    stats = _stats()
+    return sum(sum(map(int, stats[pid][11:15])) / _TICKS for pid in _family(root, stats))
+
+
+def family(root: int) -> list[int]:
+    """A process and its living descendants, itself first."""
+    return _family(root, _stats())
+
+
+def _family(root: int, stats: Mapping[int, list[str]]) -> list[int]:
     children: defaultdict[int, list[int]] = defaultdict(list)
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
-            fields = _stat(int(entry.name))
-            if fields:
-                children[int(fields[1])].append(int(entry.name))
-                used[int(entry.name)] = sum(map(int, fields[11:15])) / _TICKS
-    total, waiting = 0.0, [root]
+    for pid, fields in stats.items():
+        children[int(fields[1])].append(pid)
+    found, waiting = [], [root]
     while waiting:
         pid = waiting.pop()
-        total += used.get(pid, 0.0)
+        if pid in stats:
+            found.append(pid)
         waiting += children[pid]
-    return total
+    return found
+
+
+def _stats() -> dict[int, list[str]]:
+    pids = (int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit())
+    return {pid: fields for pid in pids if (fields := _stat(pid))}
 
 
 def _stat(pid: int) -> list[str]:
@@ -102,6 +113,11 @@ def _stat(pid: int) -> list[str]:
     except OSError:
         return []
     return text.rpartition(")")[2].split()
+
+
+def share(total: int, parts: int) -> list[int]:
+    """`total` in `parts` that differ by one at most."""
+    return [total // parts + (index < total % parts) for index in range(parts)]
 
 
 def free_port() -> int:

@@ -10,82 +10,41 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Final
 
 from bench.postfix import DOMAIN, PASSWORD, USERNAME
-from bench.process import Child, cpu_seconds, free_port, run
+from bench.process import Child, cpu_seconds, family, free_port, run, share
+from bench.relay_config import PORTS, Overrides, configuration
 from bench.sink import Sink
 
-RECIPIENT_DOMAIN = "rcpt.example"
-_SELECTOR = "bench"
-
-_CONFIG = """
-[server]
-hostname = "relay.{domain}"
-var = {var}
-workers = {workers}
-
-[log]
-format = "json"
-
-[http]
-enabled = false
-
-[inbound]
-domains = ["{recipient_domain}"]
-spf = "off"
-
-[[listener]]
-name = "plain"
-address = "127.0.0.1"
-port = {plain}
-tls = "none"
-role = "mx"
-
-[[listener]]
-name = "signed"
-address = "127.0.0.1"
-port = {signed}
-tls = "none"
-plaintext_auth = true
-
-[[listener]]
-name = "login"
-address = "127.0.0.1"
-port = {login}
-tls = "starttls"
-
-[smarthost.sink]
-host = "127.0.0.1"
-port = {sink}
-tls = "none"
-verify = false
-
-[[route]]
-name = "all"
-via = ["smarthost:sink"]
-"""
+RECIPIENT_DOMAIN: Final = "rcpt.example"
+_SELECTOR: Final = "bench"
+_AS_IT_COMES: Final[Overrides] = {}
+_FILL_SECONDS: Final = 3600.0
 
 
 class RelayServer:
     """One relay: `prepare`, then `start`, `stop`."""
 
-    name = "relay"
-    title = "relay"
-
-    def __init__(self, work: Path, program: Path, workers: int = 0) -> None:
-        """`program` is the command `relay`; `workers` 0: one a core."""
+    def __init__(
+        self, work: Path, program: Path, workers: int = 0, name: str = "relay", changes: Overrides = _AS_IT_COMES
+    ) -> None:
+        """`program` is the command `relay`; `workers` 0: one a core; `changes`: settings by table."""
+        self.name = self.title = name
+        self.workers = workers or len(os.sched_getaffinity(0))
         self._work = work
-        self._program = str(program)
-        self._workers = workers
+        self._program = program
+        self._changes = changes
         self._config = work / "relay.toml"
         self.sink = Sink(free_port(), work)
-        self.ports = {name: free_port() for name in ("plain", "signed", "login")}
+        self.ports = {name: free_port() for name in PORTS}
         self._child: Child | None = None
 
     @property
     def version(self) -> str:
-        return run([self._program, "--version"], "relay --version").strip()
+        return run([str(self._program), "--version"], "relay --version").strip()
 
     @property
     def login(self) -> tuple[str, str]:
@@ -98,6 +57,10 @@ class RelayServer:
         return folder / "server.pem", folder / "server.key"
 
     @property
+    def log(self) -> Path:
+        return self._work / "relay.log"
+
+    @property
     def pid(self) -> int:
         """Of the supervisor, while it runs."""
         return self._child.pid if self._child else 0
@@ -106,15 +69,10 @@ class RelayServer:
         """A fresh folder with configuration, certificate, one credential, and one RSA-2048 key that signs."""
         shutil.rmtree(self._work, ignore_errors=True)
         self._work.mkdir(parents=True)
-        text = _CONFIG.format(
-            domain=DOMAIN,
-            recipient_domain=RECIPIENT_DOMAIN,
-            var=json.dumps(str(self._work / "var")),
-            workers=self._workers,
-            sink=self.sink.port,
-            **self.ports,
+        var = str(self._work / "var")
+        self._config.write_text(
+            configuration(var, self.workers, self.ports, self.sink.port, DOMAIN, RECIPIENT_DOMAIN, self._changes)
         )
-        self._config.write_text(text)
         self._relay("init")
         self._relay("credential", "add", USERNAME, "--password-stdin", text=PASSWORD + "\n")
         self._relay("domain", "add", DOMAIN, "--selector", _SELECTOR)
@@ -127,10 +85,38 @@ class RelayServer:
 
     def start(self) -> None:
         self.sink.restart()
-        command = [self._program, "--config", str(self._config), "serve"]
-        self._child = Child(command, self._work / "relay.log", environment=_environment())
-        for port in self.ports.values():
-            self._child.wait_for_port(port)
+        self.launch()
+
+    def launch(self, patience: float = 20.0) -> None:
+        """Start the server alone; return once every port greets, which takes at most `patience` seconds."""
+        command = [str(self._program), "--config", str(self._config), "serve"]
+        self._child = Child(command, self.log, environment=_environment())
+        for name, port in self.ports.items():
+            if name != "http":
+                self._child.wait_for_port(port, patience)
+
+    def fill(self, what: str, count: int) -> None:
+        """Put `count` messages into the spools, a process a spool (fill.py). Only while no server runs."""
+        folder, script = self._work / "var" / "spool", Path(__file__).with_name("fill.py")
+        shares = share(count, self.workers)
+        commands = [
+            [str(self._program.with_name("python")), "-P", str(script), what, str(folder), str(number), str(each)]
+            for number, each in enumerate(shares)
+        ]
+        with ThreadPoolExecutor(len(commands)) as pool:
+            list(pool.map(lambda command: run(command, f"fill.py {what}", timeout=_FILL_SECONDS), commands))
+
+    def spool_megabytes(self) -> float:
+        """What the spools take on disk."""
+        return sum(path.stat().st_size for path in (self._work / "var" / "spool").glob("*.db*")) / 1e6
+
+    def started_workers(self) -> int:
+        """How many workers have said that they serve."""
+        return self.log.read_bytes().count(b'"server_started"')
+
+    def pids(self) -> list[int]:
+        """The supervisor first."""
+        return family(self.pid) if self._child else []
 
     def stop(self) -> None:
         if self._child is not None:
@@ -146,7 +132,7 @@ class RelayServer:
         return len(json.loads(self._relay("queue", "list", "--json"))["messages"])
 
     def _relay(self, *arguments: str, text: str = "") -> str:
-        command = [self._program, "--config", str(self._config), *arguments]
+        command = [str(self._program), "--config", str(self._config), *arguments]
         return run(command, f"relay {arguments[0]}", text=text, environment=_environment())
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import uvloop
 
 from bench.client import Client, Load, Result, Supply
+from bench.process import share
 
 
 async def _session(load: Load, supply: Supply, result: Result) -> None:
@@ -45,10 +46,6 @@ async def _send(load: Load) -> Result:
 def _process(load: Load) -> Result:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_send(load))
-
-
-def _share(total: int, parts: int) -> list[int]:
-    return [total // parts + (index < total % parts) for index in range(parts)]
 
 
 def send(loads: list[Load]) -> Result:
@@ -85,6 +82,7 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=4096, help="octets of body")
     parser.add_argument("--sender", default="app@bench.example")
     parser.add_argument("--recipient", default="someone@rcpt.example")
+    parser.add_argument("--notify", default="", help="NOTIFY of every recipient (RFC 3461), such as SUCCESS")
     parser.add_argument("--once", action="store_true", help="one connection per message")
     parser.add_argument("--tls", action="store_true", help="STARTTLS")
     parser.add_argument("--login", type=Path, help="file with username and password, a line each")
@@ -92,13 +90,13 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
     login = tuple(options.login.read_text().split("\n")[:2]) if options.login else None
-    sessions = _share(options.sessions, options.processes)
+    sessions = share(options.sessions, options.processes)
     loads = [
         Load(
-            options.host, options.port, messages, share, options.size, options.sender, options.recipient,
-            options.once, options.tls, login, options.rate / options.processes,
+            options.host, options.port, messages, each, options.size, options.sender, options.recipient,
+            options.once, options.tls, login, options.rate / options.processes, options.notify,
         )
-        for messages, share in zip(_share(options.messages, options.processes), sessions, strict=True)
+        for messages, each in zip(share(options.messages, options.processes), sessions, strict=True)
     ]  # fmt: skip
     began = time.monotonic()
     result = send(loads)

@@ -15,17 +15,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from relay.dns.mx import MxResolver
 from relay.dns.resolver import DnsResolver
 from relay.httpd.control_socket import control_path
+from relay.logins import make_issuer
 from relay.mail.errors import OperatorError
 from relay.ports import SystemClock, system_random
 from relay.settings import ListenerSettings, Settings
-from relay.smtpd.listener import server_tls_context
-from relay.transports.build import build_transports
+from relay.smtpd.known import Known
+from relay.smtpd.tls_certificates import check_pairs
+from relay.transports.build import build_doors, build_polls, build_transports
+from relay.transports.contacts import build_contacts
 
 _SECTIONS: Final = ("server", "log", "http", "dns", "sandbox")
-_LISTENER: Final = ("address", "port", "tls")
+_LISTENER: Final = ("address", "port", "tls", "mode", "owner")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +98,16 @@ def check_files(settings: Settings) -> None:
     """Build what the server would build, as far as that needs no connection. Raises OperatorError."""
     control_path(settings.server.var / "run", settings.server.worker_count - 1)
     if any(listener.tls != "none" for listener in settings.listener):
-        server_tls_context(settings)
+        check_pairs(settings)
+    for listener in settings.listener:
+        Known(listener, settings.device, lambda account: True)
     clock = SystemClock()
     resolver = DnsResolver(settings.dns, clock)
+    build_doors(settings)
+    build_polls(settings)
+    build_contacts(settings.contacts, clock, resolver)
+    for name, one in settings.issuer.items():
+        make_issuer(name, one, resolver, clock, print)
     build_transports(settings, settings.delivery, MxResolver(resolver, system_random()), clock, resolver)
 
 
@@ -109,7 +121,14 @@ def merged(old: Settings, new: Settings) -> Settings:
 
 
 def _kept(old: ListenerSettings, new: ListenerSettings) -> ListenerSettings:
-    return new.model_copy(update={name: getattr(old, name) for name in _LISTENER})
+    kept = new.model_copy(update={name: getattr(old, name) for name in _LISTENER})
+    try:
+        return ListenerSettings.model_validate(kept.model_dump())
+    except ValidationError as error:
+        words = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise OperatorError(
+            f"listener {old.name}: its address changes at a restart alone, and until then {words}; restart the server"
+        ) from error
 
 
 def changes(old: Settings, new: Settings) -> Changes:

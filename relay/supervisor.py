@@ -26,10 +26,12 @@ from prometheus_client import multiprocess
 from relay import faults
 from relay.app import Living, Shared, Sockets, Worker
 from relay.in_force import InForce, read_snapshot
+from relay.intake.shield import Memory
 from relay.mail.errors import OperatorError, SettingsError
 from relay.ports import SystemClock
 from relay.settings import Settings
 from relay.smtpd.tally import Tally
+from relay.smtpd.tls_tickets import AHEAD, TicketContexts
 from relay.telemetry.systemd import Notifier
 
 _BEAT_SECONDS: Final = 1.0
@@ -61,7 +63,9 @@ def serve(in_force: InForce, sockets: Sockets, on_ready: Callable[[], None]) -> 
 def shared(sockets: Sockets, workers: int, reread: Callable[[], Settings]) -> Shared:
     """Made before the first fork, by the process that was started and hears SIGHUP."""
     hang_up = functools.partial(os.kill, os.getpid(), signal.SIGHUP)
-    return Shared(sockets, Tally(workers, SystemClock()), Living(workers), reread, hang_up)
+    clock = SystemClock()
+    tickets = TicketContexts(clock, AHEAD if workers > 1 else 0)
+    return Shared(sockets, Tally(workers, clock), Memory(workers), Living(workers), tickets, reread, hang_up)
 
 
 def drop_privileges(user: str) -> None:
@@ -186,6 +190,7 @@ class Supervisor:
             elif child.pid and now - child.heard_at > self._patience(child):
                 os.kill(child.pid, signal.SIGKILL)
         self._shared.living.count = sum(child.ready for child in self._children)
+        self._shared.tickets.forget()
         if not self._announced and all(child.ready for child in self._children):
             self._announced = True
             self._on_ready()

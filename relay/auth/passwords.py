@@ -214,8 +214,8 @@ class PasswordVerifier:
         self._nobody = _Stored(Recipe(cost, random_bytes(_SALT)), random_bytes(_DIGEST), "")
         self._flights: dict[Hashable, asyncio.Future[str | None]] = {}
 
-    async def verify(self, username: str, password: str, hashes: Sequence[str]) -> bool:
-        """True when `password` fits one of the PHC strings. `hashes` is empty for a user nobody knows.
+    async def verify(self, username: str, password: str, hashes: Sequence[str]) -> str | None:
+        """That one of the PHC strings which `password` fits. `hashes` is empty for a user nobody knows.
 
         `username` is the name as the client wrote it: were two spellings of a known one to share an answer, their
         speed would tell it from an unknown one. Raises AuthBusyError when the queue is full, memory is
@@ -223,16 +223,17 @@ class PasswordVerifier:
         """
         secret = prepare_password(password)
         if secret is None:
-            return False  # no user has such a password, so nothing is told about this one
+            return None  # no user has such a password, so nothing is told about this one
         hashes = tuple(hashes)
         key = self._memory_key(username, secret)
-        if self._right.get(key) in hashes:
-            return True
+        right = self._right.get(key)
+        if right in hashes:
+            return right
         if self._wrong.get(key) == hashes:
-            return False
+            return None
         flight = (key, hashes)
         job = self._flights.get(flight) or self._start(flight, secret)
-        return await self._landing(job) is not None
+        return await self._landing(job)
 
     def close(self) -> None:
         """Stop; who still waits gets AuthBusyError. A derivation under way ends by itself within 0.1 s."""

@@ -2,7 +2,7 @@
 
 In: the client's address, its HELO name and the reverse-path. Out: an SpfResult whose explanation is one line of
 printable ASCII, fit for a reply, a header field or a log. Never raises. What a record can cost is bounded: 10 terms
-that ask DNS, 2 answers without records, 10 MX and PTR names, 20 seconds.
+that ask DNS, 2 answers without records, 10 MX and PTR names, 20 seconds; and so are the checks at a time.
 Sources: RFC 7208, RFC 8616 §4 (internationalized addresses).
 """
 
@@ -21,25 +21,34 @@ from relay.mail.reply import printable
 from relay.ports import Clock, Resolver, SpfResult, SystemClock
 
 DEADLINE_SECONDS: Final = 20.0  # RFC 7208 §4.6.4
+# A check has one question to DNS at a time, of those that a worker may have; the others are for its deliveries.
+MOST_AT_ONCE: Final = 512
 _LONGEST_EXPLANATION: Final = 400
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+\Z")
 
 
 class SpfChecker:
-    """RFC 7208 check_host over a Resolver; holds nothing of a check."""
+    """RFC 7208 check_host over a Resolver; holds nothing of a check but that it is under way."""
 
     def __init__(self, resolver: Resolver, *, hostname: str = "unknown", clock: Clock | None = None) -> None:
         """`hostname` and `clock` are what the macros r and t of explanations stand for."""
         self._resolver = resolver
         self._hostname = hostname
         self._clock = clock or SystemClock()
+        self._under_way = 0
 
     async def check(self, ip: str, helo: str, reverse_path: str | None) -> SpfResult:
         """See ports.SpfCheck. The null sender is checked as postmaster of the HELO name (RFC 7208 §2.4)."""
         sender = sender_of(ip, helo, reverse_path)
         if isinstance(sender, SpfResult):
             return sender
-        verdict, explanation = await self.evaluate(sender)
+        if self._under_way >= MOST_AT_ONCE:
+            return SpfResult("temperror", "too many checks at once")
+        self._under_way += 1
+        try:
+            verdict, explanation = await self.evaluate(sender)
+        finally:
+            self._under_way -= 1
         return SpfResult(verdict.result, _line(verdict, sender, explanation))
 
     async def evaluate(self, sender: Sender) -> tuple[Verdict, str]:

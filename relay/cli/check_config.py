@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
-from relay.cli.common import config_path, load, operator_errors, print_json
+from relay.cli.common import config_path, in_file, load, operator_errors, print_json
 from relay.in_force import check_files
 from relay.policy.routing import RouteFacts, choose_route
 from relay.settings import Settings
 from relay.signing.keys import KeyStore
+from relay.store.registry import REGISTRY_FILE, Registry
 
 app = typer.Typer()
 
@@ -23,14 +24,20 @@ def check_config(
     """Check the configuration and the files it names. Exit code 2 with one line that names what to fix."""
     settings = load(ctx)
     with operator_errors():
-        warnings = _warnings(settings)
         path = config_path(ctx)
+        with in_file(path):
+            warnings = _warnings(settings)
     if as_json:
         print_json({"file": str(path), "warnings": warnings, "settings": settings.model_dump(mode="json")})
         return
     typer.echo(f"{path} is right.")
     for listener in settings.listener:
-        typer.echo(f"  {listener.name}: {listener.address}:{listener.port} {listener.role}, TLS {listener.tls}")
+        typer.echo(f"  {listener.name}: {listener.place} {listener.role}, TLS {listener.tls}")
+        for peer in listener.peer:
+            typer.echo(f"    user:{peer.user}: account {peer.account}, sends as {', '.join(peer.senders)}")
+    for device in settings.device:
+        where = f"{', '.join(device.network)} on {', '.join(device.listeners)}"
+        typer.echo(f"  device:{device.name}: {where}: account {device.account}, sends as {', '.join(device.senders)}")
     for warning in warnings:
         typer.echo(f"warning: {warning}", err=True)
 
@@ -51,7 +58,22 @@ def _warnings(settings: Settings) -> list[str]:
         warnings.append(
             "[inbound] domains is empty: listeners with role = 'mx' take mail of authenticated clients only"
         )
+    warnings += _account_warnings(settings)
     return warnings if settings.sandbox.enabled else warnings + _inbound_warnings(settings)
+
+
+def _account_warnings(settings: Settings) -> list[str]:
+    """Raises StoreError."""
+    registry = Registry(settings.server.var / REGISTRY_FILE)
+    registry.refresh()
+    registry.close()
+    bound = [(f"device {one.name!r}", one.account) for one in settings.device]
+    bound += [(f"peer {one.user!r}", one.account) for listener in settings.listener for one in listener.peer]
+    return [
+        f"{who}: there is no enabled account {account!r}, so it cannot send; `relay account add {account}` makes one"
+        for who, account in bound
+        if not registry.has_account(account)
+    ]
 
 
 def _inbound_warnings(settings: Settings) -> list[str]:

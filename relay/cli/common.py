@@ -38,6 +38,17 @@ def operator_errors() -> Iterator[None]:
         fail(error)
 
 
+@contextmanager
+def in_file(path: Path) -> Iterator[None]:
+    """Name the configuration in front of a SettingsError about it."""
+    try:
+        yield
+    except SettingsError as error:
+        if str(error).startswith(str(path)):
+            raise
+        raise SettingsError(f"{path}: {error}") from error
+
+
 def load(ctx: typer.Context) -> Settings:
     """The settings of this command: `--config`, then $RELAY_CONFIG, /etc/sendrelay/relay.toml, ./var/relay.toml."""
     with operator_errors():

@@ -9,12 +9,13 @@ from __future__ import annotations
 import getpass
 import sys
 from functools import partial
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
 from relay.auth.passwords import LONGEST_PASSWORD, generate_password, hash_password, password_problem
-from relay.cli.common import fail, print_json
+from relay.auth.scram import scram_verifier
+from relay.cli.common import fail, load, print_json
 from relay.cli.registry_verbs import (
     AccountFilter,
     AccountOption,
@@ -31,10 +32,13 @@ from relay.cli.registry_verbs import (
     switch,
     when,
 )
-from relay.store.registry_admin import sender_rights
+from relay.settings import LoginTolerance
+from relay.store.registry_admin import RegistryAdmin
+from relay.store.registry_records import sender_rights
 
 app = typer.Typer(help="SMTP user names and passwords.", no_args_is_help=True)
 
+_TOLERANCES = ", ".join(get_args(LoginTolerance))
 UsernameArgument = Annotated[str, typer.Argument(metavar="USERNAME", help="identifier, or identifier@account.domain")]
 StdinOption = Annotated[bool, typer.Option("--password-stdin", help="Take the password from standard input")]
 
@@ -46,17 +50,24 @@ def add(
     account: AccountOption = None,
     sender: SenderOption = None,
     sender_domain: DomainOption = None,
+    priority: Annotated[int, typer.Option(help="Highest MT-PRIORITY its mail may ask for, 0 to 9")] = 0,
     note: NoteOption = "",
     password_stdin: StdinOption = False,
+    no_password: Annotated[
+        bool, typer.Option("--no-password", help="For logins by token or certificate alone: one that nobody learns")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Create a credential and print its password, once."""
+    if no_password and password_stdin:
+        fail("--no-password and --password-stdin exclude each other; leave one away")
     with opened(ctx) as admin:
-        rights = sender_rights(sender or (), sender_domain or ())
+        rights = sender_rights(sender or (), sender_domain or (), priority)
         password = _password(password_stdin)
-        added = admin.add_credential(username, account, hash_password(password), rights, note)
+        verifier = _verifier(ctx, admin, username, password)
+        added = admin.add_credential(username, account, hash_password(password), rights, note, verifier)
     say_added("Credential", added, rights)
-    _show(added.name, added.account, None if password_stdin else password, as_json)
+    _show(added.name, added.account, None if password_stdin or no_password else password, as_json)
 
 
 @app.command("list")
@@ -69,14 +80,29 @@ def list_credentials(ctx: typer.Context, account: AccountFilter = None, as_json:
             record.username,
             record.account,
             str(sender_rights(record.sender_addresses, record.sender_domains)),
+            str(record.priority),
             when(record.created_at),
             when(record.rotated_at),
             state(record.disabled_at),
+            "yes" if record.scram else "no",
+            ", ".join(record.tolerate) or "-",
             record.note,
         )
         for record in records
     ]
-    listing(records, as_json, ("USERNAME", "ACCOUNT", "SENDERS", "CREATED", "ROTATED", "STATE", "NOTE"), rows)
+    heading = (
+        "USERNAME",
+        "ACCOUNT",
+        "SENDERS",
+        "PRIORITY",
+        "CREATED",
+        "ROTATED",
+        "STATE",
+        "SCRAM",
+        "TOLERATES",
+        "NOTE",
+    )
+    listing(records, as_json, heading, rows)
 
 
 @app.command()
@@ -94,6 +120,30 @@ def enable(ctx: typer.Context, username: UsernameArgument) -> None:
 
 
 @app.command()
+def priority(
+    ctx: typer.Context,
+    username: UsernameArgument,
+    highest: Annotated[int, typer.Argument(metavar="HIGHEST", help="0 to 9; 0: none above the ordinary")],
+) -> None:
+    """Let its mail ask for an MT-PRIORITY (RFC 6710) up to this one."""
+    with opened(ctx) as admin:
+        found = admin.set_priority(username, highest)
+    switch(found, "credential", username, f"allowed priorities up to {highest}")
+
+
+@app.command()
+def tolerate(
+    ctx: typer.Context,
+    username: UsernameArgument,
+    what: Annotated[list[str] | None, typer.Argument(metavar="[WHAT]...", help=f"{_TOLERANCES}; none: strict")] = None,
+) -> None:
+    """Let clients of this credential do so much wrong, from their next login on (docs/howto/devices.md)."""
+    with opened(ctx) as admin:
+        found = admin.set_tolerate(username, what or ())
+    switch(found, "credential", username, f"allowed {', '.join(what or ()) or 'nothing wrong'}")
+
+
+@app.command()
 def rotate(
     ctx: typer.Context,
     username: UsernameArgument,
@@ -106,7 +156,7 @@ def rotate(
     with opened(ctx) as admin:
         password = _password(password_stdin)
         rehash = partial(_rehash, password, seconds > 0)
-        record = admin.rotate_credential(username, rehash, seconds)
+        record = admin.rotate_credential(username, rehash, seconds, _verifier(ctx, admin, username, password))
     if record is None:
         fail(f"no credential {username!r}; see `relay credential list`", 1)
     ends = f"at {when(record.old_password_until)}" if record.old_password_until else "now"
@@ -116,6 +166,14 @@ def rotate(
 
 def _rehash(password: str, beside_present: bool, present: str) -> str:
     return hash_password(password, beside=present if beside_present else None)
+
+
+def _verifier(ctx: typer.Context, admin: RegistryAdmin, username: str, password: str) -> str | None:
+    """What SCRAM needs of a password; None where SCRAM is off or cannot take it."""
+    auth = load(ctx).auth
+    if auth.scram == "off":
+        return None
+    return scram_verifier(password, username, admin.scram_secret(), auth.scram_iterations)
 
 
 def _password(from_stdin: bool) -> str:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
+from relay.cli.options import words_of
 from relay.mail.lifecycle import MAYBE_DELIVERED
 
 _DECIDED: Final = {
     "deferred": "put off",
     "in_doubt": "in doubt, put off (it may have been delivered)",
+    "awaited": "taken by the next hop, whose report is awaited",
     "sent": "taken by the next hop",
     "delivered": "delivered",
     "bounced": "given up",
@@ -59,7 +61,8 @@ def _event(message: dict[str, Any], event: dict[str, Any]) -> str:
     if event["kind"] == "queued":
         who = f"{message['username']}, account {message['account']}" if message["account"] else "without a login"
         again = f", {event['reply']}" if event["reply"] else ""
-        return f"accepted ({who}) from {message['from'] or '<>'}, {message['size']} octets{again}"
+        facts = ", ".join([f"{message['size']} octets", *words_of(message["options"])])
+        return f"accepted ({who}) from {message['from'] or '<>'}, {facts}{again}"
     words = _DECIDED.get(event["kind"], event["kind"])
     address = "" if event["recipient"] is None else f"{message['recipients'][event['recipient']]['address']}: "
     return f"{address}{words}{': ' + event['reply'] if event['reply'] else ''}"
@@ -68,6 +71,8 @@ def _event(message: dict[str, Any], event: dict[str, Any]) -> str:
 def _attempt(message: dict[str, Any], attempt: dict[str, Any]) -> str:
     people = ", ".join(message["recipients"][index]["address"] for index in attempt["recipients"])
     by = f"attempt by {attempt['transport']} to {attempt['destination']} for {people}"
+    if attempt["asks"]:
+        by = f"question to {attempt['transport']} whether it has the message for {people}"
     if attempt["ended_at"] is None:
         return f"{by}: without an end yet"
     host = f" at {attempt['host']}" if attempt["host"] else ", no host reached"
@@ -89,7 +94,9 @@ def _now(
         return f"{_when(recipient, now)}, once a server runs"
     mine = [attempt for attempt in message["attempts"] if index in attempt["recipients"]]
     if mine and mine[-1]["ended_at"] is None:
-        return "being delivered now"
+        return "being asked about now" if mine[-1]["asks"] else "being delivered now"
+    if recipient["doubt"]:
+        return f"{recipient['doubt']['candidate']} may have it, and nobody else is called: {_when(recipient, now)}"
     way = mine[-1] if mine else None
     if recipient["via"]:
         way = {"transport": recipient["via"], "destination": recipient["address"].rpartition("@")[2]}
@@ -109,6 +116,8 @@ def _resting(attempt: dict[str, Any], status: dict[str, Any]) -> str:
     transport, hop = attempt["transport"], f"{attempt['transport']}:{attempt['destination']}"
     if transport in status["paused"]:
         return f"the route {transport} rests for {_span(status['paused'][transport])} more"
+    if transport in status["silent"]:
+        return f"the provider {transport} reports on nothing: others of the route go first"
     for name in (hop, transport):
         if name in status["open"]:
             return f"the next hop {name} is not dialled for {_span(status['open'][name])} more"

@@ -10,9 +10,10 @@ import typer
 
 from relay.auth.api_keys import generate_key
 from relay.auth.passwords import generate_password, hash_password
+from relay.auth.scram import scram_verifier
 from relay.cli.certificates import make_certificates
 from relay.cli.common import SYSTEM_CONFIG, fail, operator_errors
-from relay.cli.config_text import sandbox_config, shipped_config
+from relay.cli.config_text import OPENSSL_CONFIG, sandbox_config, shipped_config
 from relay.cli.sandbox import SANDBOX_FILE, read_secrets, write_facts
 from relay.cli.serve import shifted
 from relay.mail.errors import OperatorError
@@ -35,7 +36,7 @@ def init(
         bool, typer.Option("--sandbox", help="A try-out on loopback ports, complete and running")
     ] = False,
     var: Annotated[Path | None, typer.Option("--var", help="Folder for data; default /var/lib/sendrelay")] = None,
-    port_offset: Annotated[int, typer.Option(help="With --sandbox: what `relay serve` will add to every port")] = 0,
+    port_offset: Annotated[int, typer.Option(help="With --sandbox: what `relay serve` adds to every port")] = 0,
 ) -> None:
     """Prepare a server: configuration, certificates, and for the sandbox a credential, an API key and a DKIM key."""
     with operator_errors():
@@ -59,11 +60,12 @@ def init(
 
 
 def init_server(config: str | None, var: Path | None) -> Path:
-    """The configuration file (never overwritten), its folder, and a self-signed certificate. Raises OperatorError."""
+    """The configuration files (never overwritten), their folder, and a certificate. Raises OperatorError."""
     path = Path(config) if config else SYSTEM_CONFIG
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(shipped_config(var), encoding="utf-8")
+        path.with_name("openssl.cnf").write_text(OPENSSL_CONFIG, encoding="utf-8")
     elif var is not None:
         raise OperatorError(f"{path} exists; change server.var there instead of passing --var")
     settings = load_settings(path)
@@ -83,7 +85,7 @@ def init_sandbox(var: Path, port_offset: int = 0) -> Settings:
     keys = KeyStore(var / "keys")
     if settings.sandbox.domain not in keys.domains():
         keys.add(settings.sandbox.domain)
-    write_facts(shifted(settings, port_offset), read_secrets(var) or _first_secrets(settings))
+    write_facts(shifted(settings, port_offset), read_secrets(var) or _first_secrets(settings), port_offset)
     return settings
 
 
@@ -96,7 +98,9 @@ def _first_secrets(settings: Settings) -> dict[str, Any]:
                 f"{settings.server.var}: {SANDBOX_FILE} is gone but its credential is not; "
                 "delete the folder, or choose another with VAR=FOLDER"
             )
-        registry.add_credential(username, None, hash_password(password), SenderRights(), "made by relay init --sandbox")
+        note, iterations = "made by relay init --sandbox", settings.auth.scram_iterations
+        verifier = scram_verifier(password, username, registry.scram_secret(), iterations)
+        registry.add_credential(username, None, hash_password(password), SenderRights(), note, verifier)
         registry.add_api_key(key.id, key.digest, None, ("*",), SenderRights(), "made by relay init --sandbox")
     return {"username": username, "password": password, "api_key": key.text}
 

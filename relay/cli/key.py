@@ -27,7 +27,7 @@ from relay.cli.registry_verbs import (
     switch,
     when,
 )
-from relay.store.registry_admin import sender_rights
+from relay.store.registry_records import sender_rights
 
 app = typer.Typer(help="API keys.", no_args_is_help=True)
 

@@ -9,18 +9,24 @@ import typer
 from relay import __version__
 from relay.cli import (
     account,
+    cert,
     check_config,
+    client_cert,
+    contacts,
     credential,
     dead,
     domain,
     inbox,
     init,
     key,
+    providers,
     queue,
     reload,
     route,
     send,
     serve,
+    sessions,
+    suppression,
     top,
 )
 
@@ -55,16 +61,21 @@ def options(
     ctx.obj = {"config": config}
 
 
-for verb in (init, serve, reload, check_config, send, top):
+for verb in (init, serve, reload, check_config, cert, send, top):
     app.registered_commands += verb.app.registered_commands
 for name, noun in (
     ("credential", credential),
+    ("client-cert", client_cert),
     ("domain", domain),
     ("queue", queue),
     ("route", route),
+    ("providers", providers),
+    ("contacts", contacts),
     ("dead", dead),
+    ("sessions", sessions),
     ("inbox", inbox),
     ("account", account),
+    ("suppression", suppression),
     ("key", key),
 ):
     app.add_typer(noun.app, name=name)

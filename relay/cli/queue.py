@@ -10,6 +10,7 @@ from relay.cli import queue_act
 from relay.cli.common import fail, load, operator_errors, print_json
 from relay.cli.control import request
 from relay.cli.explain import explain
+from relay.cli.options import words_of
 from relay.cli.queue_files import file_of, files, read
 from relay.mail.errors import OperatorError
 from relay.mail.reply import printable
@@ -78,7 +79,7 @@ def show(ctx: typer.Context, message_id: str, json: JsonOption = False) -> None:
         return print_json(message)
     typer.echo(
         f"{message['id']}  from {message['from'] or '<>'}  account {message['account'] or '-'}  "
-        f"{message['size']} octets  received {message['received_at']}"
+        + "  ".join([f"{message['size']} octets", f"received {message['received_at']}", *words_of(message["options"])])
     )
     for recipient in message["recipients"]:
         typer.echo(

@@ -12,22 +12,15 @@ import apsw
 from relay.mail.errors import StoreError
 from relay.settings import Settings
 from relay.store.ids import spool_of
-from relay.store.spool import SpoolPaths, open_read_only
+from relay.store.spool import open_read_only
+from relay.store.spool_files import SpoolPaths, spools
 
 _Answer = TypeVar("_Answer")
 
 
 def files(settings: Settings) -> list[Path]:
-    """Databases of all spools there are, whichever worker has them now. Raises StoreError."""
-    folder = settings.server.var / "spool"
-    try:
-        return sorted(path for path in folder.iterdir() if path.suffix == ".db" and path.stem.isdecimal())
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise StoreError(
-            f"{folder}: cannot read it ({error.strerror}); run this as the server's user or as root"
-        ) from error
+    """Databases of all spools there are. Raises StoreError."""
+    return [paths.database for paths in spools(settings.server.var / "spool")]
 
 
 def read(path: Path, question: Callable[[apsw.Connection], _Answer]) -> _Answer:

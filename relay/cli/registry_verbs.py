@@ -14,7 +14,8 @@ import typer
 from relay.cli.common import fail, load, operator_errors, print_json
 from relay.mail.session import SenderRights
 from relay.ports import SystemClock
-from relay.store.registry_admin import Added, RegistryAdmin
+from relay.store.registry_admin import RegistryAdmin
+from relay.store.registry_records import Added
 
 AccountOption = Annotated[str | None, typer.Option("--account", "-a", help="Account (tenant), created where missing")]
 AccountFilter = Annotated[str | None, typer.Option("--account", "-a", help="Only this account's")]

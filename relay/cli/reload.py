@@ -11,7 +11,7 @@ from typing import Final
 
 import typer
 
-from relay.cli.common import fail, load, operator_errors
+from relay.cli.common import config_path, fail, in_file, load, operator_errors
 from relay.cli.control import request
 from relay.in_force import changes, check_files, merged, read_snapshot
 from relay.mail.errors import OperatorError
@@ -31,7 +31,8 @@ def reload(ctx: typer.Context) -> None:
         running = read_snapshot(wanted)
         wanted = _with_ports_of(running, wanted)
         found, target = changes(running, wanted), merged(running, wanted)
-        check_files(target)
+        with in_file(config_path(ctx)):
+            check_files(target)
         request(running, "POST", "/admin/reload", worker=0)
         if not _followed(target):
             fail("the server still runs by the old configuration; its log says why", 1)
@@ -45,13 +46,15 @@ def reload(ctx: typer.Context) -> None:
 
 def _with_ports_of(running: Settings, wanted: Settings) -> Settings:
     """`serve --port-offset` moved every port by the same number: no change of the file."""
-    moved = {one.port - other.port for one, other in zip(running.listener, wanted.listener, strict=False)}
+    moved = {one.port - other.port for one, other in zip(running.listener, wanted.listener, strict=False) if one.port}
     offset = moved.pop() if len(moved) == 1 and len(running.listener) == len(wanted.listener) else 0
     if not offset or running.http.port - wanted.http.port != offset:
         return wanted
     return wanted.model_copy(
         update={
-            "listener": tuple(one.model_copy(update={"port": one.port + offset}) for one in wanted.listener),
+            "listener": tuple(
+                one.model_copy(update={"port": one.port and one.port + offset}) for one in wanted.listener
+            ),
             "http": wanted.http.model_copy(update={"port": wanted.http.port + offset}),
         }
     )

@@ -35,6 +35,11 @@ def list_(ctx: typer.Context, json: JsonOption = False) -> None:
     for name in sorted({name for worker in workers for name in worker["open"]}):
         seconds = {w["spool"]: w["open"][name] for w in workers if name in w["open"]}
         typer.echo(f"  {name}  not dialled for {max(seconds.values()):.0f} s more{_where(seconds)}")
+    for name in sorted({name for worker in workers for name in worker["silent"]}):
+        seconds = {w["spool"]: w["silent"][name] for w in workers if name in w["silent"]}
+        typer.echo(
+            f"  {name}  silent: others go first, one message tries it in {max(seconds.values()):.0f} s{_where(seconds)}"
+        )
     return None
 
 
@@ -80,7 +85,8 @@ def _ask(settings: Settings, method: str, path: str, number: int, body: Any = No
 
 
 def _shut(worker: dict[str, Any]) -> list[str]:
-    return [one["name"] for one in worker["candidates"] if one["rests"] is not None] + list(worker["open"])
+    resting = [one["name"] for one in worker["candidates"] if one["rests"] is not None]
+    return resting + list(worker["open"]) + list(worker["silent"])
 
 
 def _rest(rests: dict[int, float | None]) -> str:

@@ -16,15 +16,28 @@ _STANDARD_PORTS: Final = {"smtp": "25", "submission": "587", "alternate": "2525"
 
 def read_secrets(var: Path) -> dict[str, Any]:
     """What `relay init --sandbox` made: username, password, api_key. Empty before it has run."""
+    facts = _read(var)
+    return {name: facts[name] for name in ("username", "password", "api_key")} if facts else {}
+
+
+def _read(var: Path) -> dict[str, Any]:
     try:
         facts: dict[str, Any] = json.loads((var / SANDBOX_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    return {name: facts[name] for name in ("username", "password", "api_key")}
+    return facts
 
 
-def write_facts(settings: Settings, secrets: dict[str, Any]) -> dict[str, Any]:
-    """Write the file (atomic, for the owner only) and return what it holds."""
+def kept_offset(settings: Settings) -> int:
+    """By how much the sandbox's ports are shifted, as it was told last; 0 where there is no sandbox."""
+    if not settings.sandbox.enabled:
+        return 0
+    offset = _read(settings.server.var).get("port_offset", 0)
+    return offset if isinstance(offset, int) else 0
+
+
+def write_facts(settings: Settings, secrets: dict[str, Any], port_offset: int) -> dict[str, Any]:
+    """Write the file (atomic, for the owner only) and return what it holds. `settings` are shifted already."""
     var = settings.server.var
     facts = {
         "smtp_ports": {
@@ -33,6 +46,7 @@ def write_facts(settings: Settings, secrets: dict[str, Any]) -> dict[str, Any]:
             if listener.name in _STANDARD_PORTS
         },
         "host": "127.0.0.1",
+        "port_offset": port_offset,
         "http_url": f"http://{settings.http.address}:{settings.http.port}",
         **secrets,
         "ca_file": str(var / "certs" / "ca.pem"),

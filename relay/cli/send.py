@@ -16,7 +16,7 @@ import aiosmtplib
 import typer
 
 from relay.cli.common import fail, load, operator_errors, print_json, reachable
-from relay.cli.sandbox import SANDBOX_FILE
+from relay.cli.sandbox import SANDBOX_FILE, kept_offset
 from relay.mail.dates import date_time
 from relay.mail.errors import SettingsError
 from relay.settings import ListenerSettings, Settings
@@ -72,11 +72,9 @@ def send(
 
 def _credentials(settings: Settings, username: str, password_file: Path | None) -> tuple[str, str, int]:
     """User name, password and, in the sandbox, by how much its ports are shifted."""
-    offset = 0
+    offset = kept_offset(settings)
     file = settings.server.var / SANDBOX_FILE
     facts = jsonlib.loads(file.read_text()) if settings.sandbox.enabled and file.exists() else {}
-    if "smtp_ports" in facts:
-        offset = facts["smtp_ports"]["587"] - 1587
     if username and password_file:
         return username, password_file.read_text().splitlines()[0], offset
     if username and (password := os.environ.get("RELAY_PASSWORD")):
@@ -88,9 +86,9 @@ def _credentials(settings: Settings, username: str, password_file: Path | None) 
 
 def _listener(settings: Settings) -> ListenerSettings:
     for listener in settings.listener:
-        if listener.role == "submission":
+        if listener.role == "submission" and not listener.path:
             return listener
-    raise SettingsError("no listener has role = 'submission'; add one to the configuration")
+    raise SettingsError("no listener with a port has role = 'submission'; add one to the configuration")
 
 
 def _ca_file(settings: Settings) -> Path | None:

@@ -18,6 +18,7 @@ import typer
 from relay.cli.common import load, operator_errors, print_json, reachable
 from relay.cli.control import request
 from relay.cli.queue_files import files, read
+from relay.cli.sandbox import kept_offset
 from relay.mail.errors import OperatorError
 from relay.mail.reply import printable
 from relay.ports import SystemClock
@@ -76,15 +77,18 @@ def top(
     ctx: typer.Context,
     once: Annotated[bool, typer.Option("--once", help="Look for one second, print, and end")] = False,
     json: Annotated[bool, typer.Option("--json", help="With --once: one JSON document on standard output")] = False,
-    port_offset: Annotated[int, typer.Option(metavar="N", help="The one of `relay serve`")] = 0,
+    port_offset: Annotated[
+        int | None, typer.Option(metavar="N", help="The one of `relay serve`; a sandbox knows its own")
+    ] = None,
 ) -> None:
     """Live: recipients a second, the queue, next hops, what rests. Ctrl-C ends it."""
     settings, clock = load(ctx), SystemClock()
-    before, since = _metrics(settings, port_offset), clock.monotonic()
+    offset = kept_offset(settings) if port_offset is None else port_offset
+    before, since = _metrics(settings, offset), clock.monotonic()
     try:
         while True:
             time.sleep(_SECOND)
-            after, now = _metrics(settings, port_offset), clock.monotonic()
+            after, now = _metrics(settings, offset), clock.monotonic()
             with operator_errors():
                 picture = _look(settings, rates(before, after, now - since), clock.now())
             if once and json:
@@ -127,7 +131,7 @@ def _look(settings: Settings, speed: dict[str, float] | None, now: float) -> Pic
             silent.append(int(path.stem))
             continue
         sessions[status["pid"]] = status["sessions"]
-        shut |= status["paused"] | status["open"]
+        shut |= status["paused"] | status["open"] | status["silent"]
         for one in status["queues"]:
             waiting, running = hops.get(one["next_hop"], [0, 0])
             hops[one["next_hop"]] = [waiting + one["waiting"], running + one["running"]]

@@ -9,25 +9,32 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
-from relay.delivery.notices import notice
+from relay.delivery.notices import Contents, notice, original
 from relay.delivery.observer import Observer
 from relay.mail.dsn import RecipientStatus
-from relay.mail.errors import StoreError
 from relay.mail.event import Event, EventKind
 from relay.mail.reply import Reply, printable, reply
-from relay.ports import AttemptEnd, Clock, EventSink, NewMessage, QueuedMessage, QueuedRecipient, RecipientResult
+from relay.ports import (
+    AttemptEnd,
+    Clock,
+    EventSink,
+    MayTell,
+    NewMessage,
+    QueuedMessage,
+    QueuedRecipient,
+    RecipientResult,
+    tells_all,
+)
 from relay.settings import Settings
 
 _REASON: Final = "its delivery was ended by the operator of the mail system"
 _LONGEST_ANSWER: Final = 300
 
 
-class Waiting(Protocol):
+class Waiting(Contents, Protocol):
     """What of the spool is needed. Raises StoreError."""
 
     def new_id(self) -> str: ...
-
-    async def read_content(self, message_id: str) -> bytes: ...
 
     async def waiting(self, message_id: str, indexes: Sequence[int]) -> QueuedMessage | None:
         """The message with those of these recipients that are not finished."""
@@ -42,7 +49,13 @@ class Expiry:
     """Of one lane."""
 
     def __init__(
-        self, spool: Waiting, settings: Callable[[], Settings], clock: Clock, events: EventSink, observer: Observer
+        self,
+        spool: Waiting,
+        settings: Callable[[], Settings],
+        clock: Clock,
+        events: EventSink,
+        observer: Observer,
+        may_tell: MayTell = tells_all,
     ) -> None:
         """`settings` gives those in force."""
         self._spool = spool
@@ -50,6 +63,7 @@ class Expiry:
         self._clock = clock
         self._events = events
         self._observer = observer
+        self._may_tell = may_tell
 
     async def end(self, message_id: str, answers: Mapping[int, str]) -> bool:
         """End these recipients (index to last answer) together; False, and nothing done, where not all wait."""
@@ -75,21 +89,16 @@ class Expiry:
         statuses = [_status(one, verdicts[one.index]) for one in message.due if one.recipient.wants_failure_notice]
         if message.envelope.reverse_path is None or not statuses:
             return None
-        try:
-            original = await self._spool.read_content(message.id)
-        except StoreError as error:
-            # A notice without the header is better than none.
-            self._observer.store_failed(error)
-            original = b""
         settings = self._settings()
         return notice(
             message,
             statuses,
-            original,
+            await original(self._spool, message, settings.delivery.returned_size, self._observer),
             notice_id=self._spool.new_id(),
             hostname=settings.hostname,
             now=now,
             largest=settings.delivery.returned_size,
+            may_tell=self._may_tell,
         )
 
 

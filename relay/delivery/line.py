@@ -1,8 +1,8 @@
 """Line: the jobs that wait for one next hop, and which of them goes next. No I/O.
 
-New mail goes before what is tried again, but one start in ten is for the latter where both wait, so that a stream of
-new mail does not keep it back for ever. Among each, accounts take turns: a single message of one does not wait behind
-the bulk of another. What a rate limit holds back lets others by.
+The highest priority first (tiers.py). Within one, new mail goes before what is tried again, but one start in ten is
+for the latter where both wait, so that a stream of new mail does not keep it back for ever. Among each, accounts take
+turns: a single message of one does not wait behind the bulk of another. What a rate limit holds back lets others by.
 """
 
 from __future__ import annotations
@@ -13,12 +13,75 @@ from collections.abc import Callable
 from typing import Final
 
 from relay.delivery.job import Job, Place
+from relay.delivery.tiers import Tiers
 
 _ONE_IN: Final = 10
 
 
 class Line:
     """Jobs of one next hop."""
+
+    __slots__ = ("_equals", "_tiers", "jobs")
+
+    def __init__(self) -> None:
+        self._equals: dict[int, _Equals] = {}
+        self._tiers = Tiers()
+        self.jobs = 0
+
+    def __len__(self) -> int:
+        return self.jobs
+
+    @property
+    def highest(self) -> int:
+        """The highest priority that waits; there has to be a job."""
+        return self._tiers.highest
+
+    def add(self, job: Job) -> None:
+        priority = job.place.priority
+        equals = self._equals.get(priority)
+        if equals is None:
+            equals = self._equals[priority] = _Equals()
+            self._tiers.add(priority)
+        equals.add(job)
+        self.jobs += 1
+
+    def pop(self) -> Job | float:
+        """The next job, or the seconds until a rate limit lets one go; there has to be one."""
+        seconds = math.inf
+        for priority in self._tiers.order():
+            equals = self._equals[priority]
+            found = equals.pop()
+            if isinstance(found, Job):
+                self._tiers.served()
+                self.jobs -= 1
+                if not len(equals):
+                    self._drop(priority)
+                return found
+            seconds = min(seconds, found)
+        return seconds
+
+    def remove(self, unwanted: Callable[[Job], bool]) -> list[Job]:
+        """Take jobs out."""
+        removed = []
+        for priority, equals in tuple(self._equals.items()):
+            removed += equals.remove(unwanted)
+            if not len(equals):
+                self._drop(priority)
+        self.jobs -= len(removed)
+        return removed
+
+    def waiting(self, place: Place) -> int:
+        """Jobs of one place."""
+        equals = self._equals.get(place.priority)
+        return equals.waiting(place) if equals else 0
+
+    def _drop(self, priority: int) -> None:
+        del self._equals[priority]
+        self._tiers.remove(priority)
+
+
+class _Equals:
+    """Jobs of one priority: new ones, and those tried again."""
 
     __slots__ = ("_again", "_new", "_starts")
 
@@ -31,10 +94,9 @@ class Line:
         return self._new.jobs + self._again.jobs
 
     def add(self, job: Job) -> None:
-        self._turns(again=job.again).add(job)
+        self._turns(again=job.place.again).add(job)
 
     def pop(self) -> Job | float:
-        """The next job, or the seconds until a rate limit lets one go; there has to be one."""
         turn = [self._new, self._again]
         if self._starts % _ONE_IN == _ONE_IN - 1:
             turn.reverse()
@@ -48,11 +110,9 @@ class Line:
         return seconds
 
     def remove(self, unwanted: Callable[[Job], bool]) -> list[Job]:
-        """Take jobs out."""
         return self._new.remove(unwanted) + self._again.remove(unwanted)
 
     def waiting(self, place: Place) -> int:
-        """Jobs of one place."""
         return self._turns(again=place.again).waiting(place)
 
     def _turns(self, *, again: bool) -> _Turns:
@@ -76,7 +136,7 @@ class _Turns:
         """A job with a token from each of its limits, or the seconds until there is one."""
         seconds = math.inf
         for place in self._places:
-            wait = max((bucket.wait() for bucket in place.limits), default=0.0)
+            wait = max(bucket.wait() for bucket in place.limits) if place.limits else 0.0
             if not wait:
                 return self._take(place)
             seconds = min(seconds, wait)

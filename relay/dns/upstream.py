@@ -1,6 +1,6 @@
 """Upstream: one question to the recursive resolvers, without any memory.
 
-In: a name and a type. Out: a DnsAnswer as ports.py describes it, its TTL not yet clamped. Raises DnsTemporaryError
+In: a name and a type. Out: a DnsAnswer as relay.ports describes it, its TTL not yet clamped. Raises DnsTemporaryError
 for whatever is no answer: time-out, SERVFAIL, REFUSED, bytes that cannot be read, no resolver configured; SettingsError
 at start for a malformed `dns.nameservers`. A name that DNS cannot hold does not exist, and is not asked for.
 Sources: RFC 1035, RFC 2308 §5 (negative TTL), RFC 6840 §5.7 (AD in a query), RFC 7766 (TCP after truncation).

@@ -103,6 +103,11 @@ def problem(
     return JSONResponse({"error": error}, status, headers=headers)
 
 
+def _shown(path: str) -> str:
+    """The path of a callback ends in a secret."""
+    return "/".join((*path.split("/")[:3], "...")) if path.startswith("/hooks/") else path
+
+
 def _name(location: Sequence[int | str]) -> str:
     """`("body", "ids", 0)` is `ids.0`; a whole body that is wrong is `body`."""
     return ".".join(map(str, location[1:] or location))
@@ -160,7 +165,7 @@ class _Watched:
             self._under_way -= 1
             seconds = self._monotonic() - started
             status = answer.status or 500
-            self._observer.http_request(self._interface, scope["method"], scope["path"], status, seconds)
+            self._observer.http_request(self._interface, scope["method"], _shown(scope["path"]), status, seconds)
 
     async def _refusal(self, scope: Scope, receive: Receive) -> JSONResponse | None:
         """Why the app is not even asked."""

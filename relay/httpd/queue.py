@@ -53,6 +53,8 @@ class Engine(Protocol):
 
     def open_hops(self) -> dict[str, float]: ...
 
+    def silent(self) -> dict[str, float]: ...
+
     def resume(self, name: str) -> None: ...
 
 
@@ -177,22 +179,23 @@ def queue_router(
 
         What was put off because of it is made due by `queue/retry`.
         """
-        was_paused = wanted.route in engine.paused() or wanted.route in engine.open_hops()
+        was_paused = any(wanted.route in those() for those in (engine.paused, engine.open_hops, engine.silent))
         engine.resume(wanted.route)
         return {"resumed": was_paused}
 
     @router.get("/route")
     async def ways() -> dict[str, Any]:
-        """The ways out there are, with the seconds a resting one rests, and next hops that are not dialled."""
+        """The ways out there are, with the seconds a resting one rests, next hops not dialled, and silent providers."""
         paused = engine.paused()
         return {
             "candidates": [{"name": name, "rests": paused.get(name)} for name in sorted(engine.candidates())],
             "open": engine.open_hops(),
+            "silent": engine.silent(),
         }
 
     @router.get("/status")
     async def status() -> dict[str, Any]:
-        """Next hops with jobs in memory, and routes that rest and next hops not dialled, with the seconds left."""
+        """Next hops with jobs in memory, and what rests, is not dialled or is silent, with the seconds left."""
         queues = [
             {"next_hop": hop, "waiting": waiting, "running": running} for hop, waiting, running in engine.queues()
         ]
@@ -203,6 +206,7 @@ def queue_router(
             "queues": queues,
             "paused": engine.paused(),
             "open": engine.open_hops(),
+            "silent": engine.silent(),
         }
 
     return router

@@ -1,7 +1,7 @@
 """Stamps: the fields put before a message on acceptance. The message itself is not touched.
 
 Source: RFC 5321 §4.4 (Received), RFC 5322 §3.6 (Date, From, Message-ID), RFC 6409 §8 (what a submission
-server may add), RFC 3848 (protocol words).
+server may add), RFC 3848 (protocol words), RFC 6710 §7 (PRIORITY).
 """
 
 from __future__ import annotations
@@ -24,20 +24,23 @@ def protocol_word(session: Session, *, smtputf8: bool = False) -> str:
     if session.protocol != "ESMTP":
         return session.protocol
     word = "UTF8SMTP" if smtputf8 else "ESMTP"
-    return word + ("S" if session.tls else "") + ("A" if session.login else "")
+    return word + ("S" if session.tls else "") + ("A" if session.login and not session.login.bound else "")
 
 
 def received(session: Session, envelope: Envelope, message_id: str, hostname: str, at: float) -> bytes:
     """The trace field, with the TLS and AUTH facts. A recipient is named only when it is the only one."""
     peer = f"IPv6:{session.peer}" if ":" in session.peer else session.peer
-    lines = [f"Received: from {_atom(session.helo)} ([{peer}])"]
+    place = f"[{peer}]" if session.uid is None else f"local, uid {session.uid}"
+    lines = [f"Received: from {_atom(session.helo)} ({place})"]
     if session.tls is not None:
         lines.append(f"(using {session.tls.version} with cipher {session.tls.cipher} ({session.tls.bits} bits))")
     if session.login is not None:
-        lines.append(f"(authenticated as {_comment(session.login.username)})")
+        how = "known" if session.login.bound else "authenticated"
+        lines.append(f"({how} as {_comment(session.login.username)})")
     target = f" for <{envelope.recipients[0].address}>" if len(envelope.recipients) == 1 else ""
     word = protocol_word(session, smtputf8=envelope.smtputf8)
-    lines.append(f"by {hostname} (Sendrelay) with {word} id {message_id}{target};")
+    urgent = f" PRIORITY {envelope.priority}" if envelope.priority else ""
+    lines.append(f"by {hostname} (Sendrelay) with {word} id {message_id}{target}{urgent};")
     lines.append(date_time(at))
     return ("\r\n\t".join(lines) + "\r\n").encode("utf-8")
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import ipaddress
 import re
 import unicodedata
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 from relay.mail.errors import AddressSyntaxError
+from relay.mail.frozen import frozen
 
 LOCAL_PART_OCTETS: Final = 64
 DOMAIN_OCTETS: Final = 255
@@ -31,7 +31,7 @@ _DEVIATIONS = re.compile("[\u00df\u1e9e\u03c2\u200c\u200d]")
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\u0080-\u009f\u2028\u2029\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Address:
     """A mailbox: `local` as the client wrote it, `domain` in lower case (U-labels stay U-labels)."""
 
@@ -49,6 +49,20 @@ class Address:
     @property
     def needs_smtputf8(self) -> bool:
         return not self.local.isascii()
+
+
+def ascii_form(address: str) -> str:
+    """The address with its domain in A-labels, as APIs want it; unchanged where it is no address."""
+    try:
+        parsed = parse_address(address)
+        return f"{parsed.local}@{parsed.ascii_domain}"
+    except AddressSyntaxError:
+        return address
+
+
+def comparable(address: str) -> str:
+    """A key under which two spellings of one mailbox meet; never sent to anybody."""
+    return ascii_form(address).casefold()
 
 
 @lru_cache(maxsize=4096)
@@ -90,6 +104,8 @@ def _parse_domain(domain: str) -> str:
 @lru_cache(maxsize=4096)
 def to_ascii_domain(domain: str) -> str:
     """`bücher.example` -> `xn--bcher-kva.example`, as IDNA 2008 has it (RFC 5891). Raises AddressSyntaxError."""
+    if len(domain) > DOMAIN_OCTETS:  # before it is remembered: header fields may hold a megabyte
+        raise AddressSyntaxError(f"domain is longer than {DOMAIN_OCTETS} octets")
     if domain.isascii():
         if any(len(label) > 63 for label in domain.split(".")):
             raise AddressSyntaxError("a domain label is longer than 63 octets")

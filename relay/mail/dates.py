@@ -1,4 +1,4 @@
-"""Dates as header fields have them. Source: RFC 5322 §3.3."""
+"""Dates as header fields and SMTP parameters have them. Source: RFC 5322 §3.3, RFC 3339 §5.6."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from functools import lru_cache
 def date_time(at: float) -> str:
     """`at` (seconds since the epoch) as a date-time in UTC: `Wed, 25 Nov 2026 03:21:21 +0000`."""
     return _of_second(int(at))
+
+
+def timestamp(at: float) -> str:
+    """`at` (seconds since the epoch) in UTC, to the second: `2026-11-25T03:21:21Z`."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @lru_cache(maxsize=16)

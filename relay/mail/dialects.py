@@ -19,7 +19,8 @@ from typing import Any, Final
 
 from relay.mail.directives import LONGEST_TAG, Directives, Draft
 from relay.mail.errors import DirectiveError
-from relay.mail.message import HeaderField, header_block, header_fields
+from relay.mail.message import HeaderField, header_block, without_fields
+from relay.mail.mime import decode_words
 
 _DIRECTIVE: Final = re.compile(
     rb"(?im)^(?:x-(?:relay-|smtpapi|mailgun-|pm-|ses-|mc-|msys-api|mj-|mailjet-|mailin-|sib-|sendpost-|sp-"
@@ -31,6 +32,9 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 def has_directives(header: bytes) -> bool:
     """Whether a header block holds a field of any dialect; cheap, for every message is asked."""
+    lower = header.lower()
+    if b"\nx-" not in lower and b"\nresend-" not in lower and not lower.startswith((b"x-", b"resend-")):
+        return False
     return _DIRECTIVE.search(header) is not None
 
 
@@ -39,13 +43,8 @@ def without_directives(content: bytes, keep: str = "") -> bytes:
     header = header_block(content)
     if not has_directives(header):
         return content
-    kept, position = [], 0
-    for each in header_fields(header):
-        if _dialect(each.name) not in (None, keep or None):
-            start = header.index(each.raw, position)
-            kept.append(header[position:start])
-            position = start + len(each.raw)
-    return b"".join(kept) + content[position:]
+    kept = without_fields(header, lambda name: _dialect(name) not in (None, keep or None))
+    return kept + content[len(header) :]
 
 
 def read_directives(fields: Iterable[HeaderField]) -> Directives:
@@ -54,8 +53,13 @@ def read_directives(fields: Iterable[HeaderField]) -> Directives:
     for each in fields:
         dialect = _dialect(each.name)
         if dialect is not None:
-            _read(draft, dialect, each.name, _CONTROL.sub(" ", each.text).strip())
+            _read(draft, dialect, each.name, _value(each.text))
     return draft.done()
+
+
+def _value(text: str) -> str:
+    """One line. Mail libraries write what is beyond ASCII as encoded words (RFC 2047), in any field."""
+    return _CONTROL.sub(" ", decode_words(text)[0] if "=?" in text else text).strip()
 
 
 def _read(draft: Draft, dialect: str, name: str, value: str) -> None:
@@ -104,7 +108,7 @@ def _moment(name: str, value: str) -> float:
     for read in (datetime.fromisoformat, parsedate_to_datetime):
         try:
             found = read(value)
-        except (ValueError, TypeError, IndexError):
+        except (ValueError, TypeError, IndexError, OverflowError):
             continue
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
     raise DirectiveError(f"{name}: {value[:40]!r} is no date")
@@ -187,7 +191,7 @@ def _retry(draft: Draft, name: str, value: str) -> None:
 
 
 def _expire(draft: Draft, name: str, value: str) -> None:
-    if not (value.isascii() and value.isdecimal() and 0 < int(value[:12]) <= _LONGEST_EXPIRE):
+    if not (value.isascii() and value.isdecimal() and len(value) <= 12 and 0 < int(value) <= _LONGEST_EXPIRE):
         raise DirectiveError(f"{name}: write the age in seconds, up to {_LONGEST_EXPIRE}")
     draft.set(expire=float(value))
 

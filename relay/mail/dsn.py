@@ -1,7 +1,7 @@
 """DSN: the notice that tells a sender what became of a message.
 
 Source: RFC 3464 (message/delivery-status), RFC 6522 (multipart/report), RFC 3461 §4.3 and §6 (what is returned), RFC
-6533 (addresses in UTF-8).
+6533 (addresses in UTF-8), RFC 2852 §5 (Deliver-By-Date), RFC 4865 §5.1.2 (Future-Release-Request).
 Built from plain strings: everything that comes from a peer has been made printable before it gets here.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from relay.mail.dates import date_time
 from relay.mail.envelope import Envelope
 from relay.mail.message import header_block
 from relay.mail.reply import Reply, printable
@@ -40,7 +41,7 @@ class RecipientStatus:
 
 @dataclass(frozen=True, slots=True)
 class NoticeFacts:
-    """What a notice is about. Dates are RFC 5322 date-times."""
+    """What a notice is about. Dates are RFC 5322 date-times. `last`: the address gets no more for a while."""
 
     hostname: str
     notice_id: str
@@ -48,16 +49,19 @@ class NoticeFacts:
     date: str
     arrival_date: str
     envelope: Envelope
+    last: bool = False
 
 
 def build(facts: NoticeFacts, statuses: Sequence[RecipientStatus], original: bytes, largest: int = 0) -> bytes:
     """The whole notice, CRLF line ends, ready to spool with the null sender.
 
-    It returns the original's header; with a failure and RET=FULL the whole of it, up to `largest` octets.
+    It returns the original's header; with a failure and RET=FULL the whole of it, up to `largest` octets, unless that
+    was to go by TLS only (RFC 8689 §5), or holds what no line can.
     """
     assert facts.envelope.reverse_path is not None, "a null sender gets no notice"
     failed = any(status.action == "failed" for status in statuses)
     whole = failed and facts.envelope.ret == "FULL" and len(original) <= largest
+    whole = whole and not (facts.envelope.requiretls or facts.envelope.binary)
     returned = original if whole else _returned_header(original)
     boundary = f"=_{facts.notice_id}"
     while boundary.encode() in returned:
@@ -131,6 +135,11 @@ _WORDS: Final[dict[Action, str]] = {
     "delivered": "was delivered to:",
     "relayed": "was handed on to a mail system that sends no notice of its own, for:",
 }
+_LAST: Final = (
+    "So many of these notices went to your address that further ones are withheld",
+    "for a while. What became of other mail stands in the log of the mail system;",
+    "if you did not send it, somebody else uses your address.",
+)
 
 
 def _gravest(statuses: Sequence[RecipientStatus]) -> Action:
@@ -147,6 +156,8 @@ def _explanation(facts: NoticeFacts, statuses: Sequence[RecipientStatus]) -> str
             where = f" ({printable(status.remote)})" if status.remote else ""
             until = f" until {status.until}" if status.until else ""
             lines += [f"<{status.address}>: {status.reason}{until}", f"    {status.reply}{where}", ""]
+    if facts.last:
+        lines += [*_LAST, ""]
     lines.append("Your message, or its header, is attached.")
     return "\r\n".join(lines) + "\r\n"
 
@@ -156,6 +167,10 @@ def _fields(facts: NoticeFacts, statuses: Sequence[RecipientStatus]) -> str:
     if facts.envelope.envid:
         lines.append(f"Original-Envelope-Id: {printable(decoded(facts.envelope.envid))}")
     lines.append(f"Arrival-Date: {facts.arrival_date}")
+    if facts.envelope.hold_request:
+        lines.append(f"Future-Release-Request: {facts.envelope.hold_request}")
+    if facts.envelope.deliver_by is not None:
+        lines.append(f"Deliver-By-Date: {date_time(facts.envelope.deliver_by)}")
     for status in statuses:
         lines.append("")
         if status.orcpt:

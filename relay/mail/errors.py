@@ -17,7 +17,18 @@ class RelayError(Exception):
 
 
 class OperatorError(RelayError):
-    """An operator has to change something; the message names it and the fix, in one line."""
+    """An operator has to change something; the message names it and the fix, in one line.
+
+    Texts quote files and keys; whatever those hold, it stays one line and steers no terminal.
+    """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def _shown(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
 
 
 class SettingsError(OperatorError):
@@ -42,6 +53,10 @@ class DirectiveError(RelayError, ValueError):
 
 class DnsTemporaryError(RelayError):
     """DNS gave no answer (time-out, SERVFAIL, bogus); unknown means temporary."""
+
+
+class AuthUnavailableError(RelayError):
+    """What a login has to be checked against cannot be had just now; the client may try again."""
 
 
 class AuthBusyError(RelayError):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
+
+from relay.mail.frozen import frozen
 
 
 class EventKind(StrEnum):
@@ -12,6 +14,7 @@ class EventKind(StrEnum):
     QUEUED = "queued"
     REJECTED = "rejected"
     DEFERRED = "deferred"
+    AWAITED = "awaited"
     SENT = "sent"
     DELIVERED = "delivered"
     BOUNCED = "bounced"
@@ -21,9 +24,14 @@ class EventKind(StrEnum):
     RELEASED = "released"
     REROUTED = "rerouted"
     IN_DOUBT = "in_doubt"
+    DELAYED = "delayed"
+    OPENED = "opened"
+    CLICKED = "clicked"
+    UNSUBSCRIBED = "unsubscribed"
+    COMPLAINED = "complained"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Event:
     """`at` is seconds since the epoch; `recipient` is empty for facts about the whole message."""
 

@@ -1,6 +1,7 @@
 """The life of a recipient: one table, from which the diagram in docs/lifecycle.md is drawn.
 
-A recipient is in exactly one state; only the transitions listed here exist; terminal states are never left.
+A recipient is in exactly one state; only the transitions listed here exist. In a terminal state nothing is left to do,
+but later news may still change what is known: who was handed on turns out to be delivered, or bounced after all.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ TRANSITIONS: dict[State, dict[EventKind, State]] = {
     State.QUEUED: {
         EventKind.DEFERRED: State.DEFERRED,
         EventKind.IN_DOUBT: State.DEFERRED,
+        EventKind.AWAITED: State.DEFERRED,
         EventKind.SENT: State.SENT,
         EventKind.DELIVERED: State.DELIVERED,
         EventKind.BOUNCED: State.BOUNCED,
@@ -45,10 +47,14 @@ TRANSITIONS: dict[State, dict[EventKind, State]] = {
     },
     State.HELD: {
         EventKind.RELEASED: State.QUEUED,
+        EventKind.DELIVERED: State.DELIVERED,
+        EventKind.BOUNCED: State.BOUNCED,
         EventKind.EXPIRED: State.EXPIRED,
         EventKind.CANCELLED: State.CANCELLED,
     },
 }
+TRANSITIONS[State.SENT] = {EventKind.DELIVERED: State.DELIVERED, EventKind.BOUNCED: State.BOUNCED}
+TRANSITIONS[State.DELIVERED] = {EventKind.BOUNCED: State.BOUNCED}
 TRANSITIONS[State.DEFERRED] = TRANSITIONS[State.QUEUED]
 
 

@@ -7,8 +7,9 @@ hostile input and does not give the same bytes back.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+
+from relay.mail.frozen import frozen
 
 # Possessive quantifiers: a field is read once, however it is folded, and a line that is none fails at once.
 _FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+:([^\r\n]*+(?:(?:\r\n[ \t]|\r(?!\n))[^\r\n]*+)*)(?:\r\n|\Z)")
@@ -18,7 +19,7 @@ _ANGLE = re.compile(r"<([^<>]*)>[^<>]*\Z")
 _COMMENT_OR_QUOTED = re.compile(r'"(?:[^"\\]++|\\.)*+("|\\?\Z)|\([^()]*+\)', re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HeaderField:
     """One field: `name` in lower case, `value` unfolded and stripped, `raw` with its CRLF as it stands."""
 
@@ -56,16 +57,45 @@ def header_fields(header: bytes) -> Iterator[HeaderField]:
     """Fields of a header block in order; a line that is no field is skipped. Linear in `len(header)`."""
     position = 0
     while position < len(header):
+        end = header.find(b"\r\n", position)
+        name, colon, value = header[position:end].partition(b":") if end >= 0 else (b"", b"", b"")
+        if colon and name.replace(b"-", b"").isalnum() and not _odd(header, value, end):
+            # The common case, spared the pattern: one line, and a name of letters, digits and hyphens.
+            raw = header[position : end + 2]
+            yield HeaderField(name.decode("ascii").lower(), value.strip(), raw)
+            position = end + 2
+            continue
         match = _FIELD.match(header, position)
         if match is None:
-            line_end = header.find(b"\r\n", position)
-            if line_end < 0:
+            if end < 0:
                 return
-            position = line_end + 2
+            position = end + 2
             continue
         value = match[2].replace(b"\r\n", b"").strip()
         yield HeaderField(match[1].decode("ascii").lower(), value, match[0])
         position = match.end()
+
+
+def _odd(header: bytes, value: bytes, end: int) -> bool:
+    """Whether a value whose line ends at `end` is folded, or holds a bare CR or LF."""
+    return header.startswith((b" ", b"\t"), end + 2) or b"\r" in value or b"\n" in value
+
+
+def without_fields(header: bytes, unwanted: Callable[[str], bool]) -> bytes:
+    """The header block without the fields whose name (lower case) is `unwanted`; every other octet stays."""
+    kept = []
+    position = start = 0
+    while position < len(header):
+        match = _FIELD.match(header, position)
+        if match is None:
+            line_end = header.find(b"\r\n", position)
+            position = line_end + 2 if line_end >= 0 else len(header)
+            continue
+        if unwanted(match[1].decode("ascii").lower()):
+            kept.append(header[start:position])
+            start = match.end()
+        position = match.end()
+    return b"".join(kept) + header[start:] if start else header
 
 
 def first_value(header: bytes, name: str) -> str | None:

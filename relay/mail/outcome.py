@@ -5,9 +5,10 @@ Errors are temporary unless somebody said otherwise: an unknown fault is `Deferr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
+from relay.mail.frozen import frozen
 from relay.mail.reply import Reply
 
 
@@ -19,14 +20,14 @@ class Fault(StrEnum):
     ROUTE = "route"  # credentials, suspension, quota: every message on this route
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Delivered:
     """The recipient's own MX took it, or a provider reported delivery."""
 
     reply: Reply
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sent:
     """A relay or provider took responsibility; `remote_id` is its name for the message."""
 
@@ -34,16 +35,20 @@ class Sent:
     remote_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Deferred:
-    """Try again. `retry_after` is the peer's own wish in seconds, where it gave one."""
+    """Try again. `retry_after` is the peer's own wish in seconds, where it gave one.
+
+    `repeats`: it may have been taken, and is carried out once where the same call is made again: there, nowhere else.
+    """
 
     reply: Reply
     fault: Fault = Fault.MESSAGE
     retry_after: float | None = None
+    repeats: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Failed:
     """Never here. `elsewhere` says that another candidate of the route may still carry the message."""
 
@@ -51,7 +56,7 @@ class Failed:
     elsewhere: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class InDoubt:
     """The answer was lost after the last byte: the peer may or may not have taken it."""
 
@@ -59,6 +64,8 @@ class InDoubt:
 
 
 Outcome = Delivered | Sent | Deferred | Failed | InDoubt
+AfterDoubt = Literal["retry", "hold", "query"]
+"""What is done about who is in doubt: sent again, held for the operator, or the next hop is asked first."""
 
 
 def outcome_of(reply: Reply, *, final_hop: bool) -> Outcome:

@@ -73,9 +73,14 @@ class Loss(StrEnum):
     SIGNED = "signed"
     TRANSFER_ENCODING = "transfer-encoding"
 
+    ATTACHMENT_CHARSET = "attachment-charset"
     ATTACHMENT_TYPE = "attachment-type"
+    CUSTOM_HEADER = "custom-header"
+    ONE_BODY = "one-body"
+    RECIPIENT_NAME = "recipient-name"
     RECIPIENT_ROLE = "recipient-role"
     REPEATED_HEADER = "repeated-header"
+    RESERVED_HEADER = "reserved-header"
     SEVERAL_FROM = "several-from"
     SEVERAL_REPLY_TO = "several-reply-to"
     TEMPLATE_SYNTAX = "template-syntax"
@@ -142,6 +147,28 @@ def take_apart(content: bytes) -> Parts:
         attachments=tuple(walk.attachments),
         losses=frozenset(walk.losses),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class DirectPart:
+    """A part right below the top: where it ends in the message, and the attachment it is, where it is one alone."""
+
+    end: int
+    attachment: Attachment | None
+
+
+def direct_parts(content: bytes) -> tuple[bytes, tuple[DirectPart, ...]]:
+    """The boundary and the parts of a multipart/mixed; nothing of any other message. Raises MessageSyntaxError."""
+    walk = _Walk(content)
+    header, body = walk.split(0, len(content))
+    top = walk.describe(header, "text/plain")
+    if top.content_type != "multipart/mixed":
+        return b"", ()
+    boundary = top.parameters.get("boundary", "")
+    ranges = walk.children(body, len(content), boundary)
+    if len(ranges) > MOST_PARTS:
+        raise MessageSyntaxError(f"more than {MOST_PARTS} parts")
+    return boundary.encode("utf-8"), tuple(DirectPart(end, walk.attachment_at(start, end)) for start, end in ranges)
 
 
 class _Headers:
@@ -234,15 +261,27 @@ class _Walk:
             raise MessageSyntaxError(f"more than {MOST_PARTS} parts")
         if depth > MOST_NESTING:
             raise MessageSyntaxError(f"parts nested deeper than {MOST_NESTING}")
-        header, body = self._split(start, end)
+        header, body = self.split(start, end)
         self.header = self.header if depth else header
-        entity = self._describe(header, default)
+        entity = self.describe(header, default)
         if entity.content_type.startswith("multipart/"):
             self._multipart(entity, body, end, branch, depth)
         else:
             self._leaf(entity, self._content[body:end], branch, depth)
 
-    def _split(self, start: int, end: int) -> tuple[bytes, int]:
+    def attachment_at(self, start: int, end: int) -> Attachment | None:
+        """The part as an attachment; None for a body, a container, and what is encoded as it says not."""
+        header, body = self.split(start, end)
+        entity = self.describe(header, "text/plain")
+        if not entity.attached or entity.content_type.startswith(("multipart/", "message/")):
+            return None
+        data, fits = decode_transfer(self._content[body:end], entity.encoding)
+        if not fits:
+            return None
+        inline = entity.disposition == "inline"
+        return Attachment(entity.filename, data, entity.content_type, entity.charset, entity.content_id, inline)
+
+    def split(self, start: int, end: int) -> tuple[bytes, int]:
         """Header block of the part and where its body starts; a part that begins with no field has no header."""
         if self._content.startswith(b"\r\n", start, end):
             return b"", start + 2
@@ -255,7 +294,7 @@ class _Walk:
             raise MessageSyntaxError(f"more than {HEADER_OCTETS} octets of header")
         return self._content[start:block_end], blank + 4 if blank >= 0 else end
 
-    def _describe(self, header: bytes, default: str) -> _Entity:
+    def describe(self, header: bytes, default: str) -> _Entity:
         values: dict[str, str] = {}
         for item in self.fields_of(header):
             if item.name in values:
@@ -283,13 +322,13 @@ class _Walk:
             self.losses.add(Loss.TRANSFER_ENCODING)  # RFC 2045 §6.4 forbids it; read as if it were not said
         default = "message/rfc822" if subtype == "digest" else "text/plain"
         branches = []
-        for child_start, child_end in self._children(start, end, entity.parameters.get("boundary", "")):
+        for child_start, child_end in self.children(start, end, entity.parameters.get("boundary", "")):
             child = _Branch(branch.used, True) if subtype == "alternative" else branch
             branches.append(child)
             self.entity(child_start, child_end, child, depth + 1, default)
         branch.used = branch.used or any(child.used for child in branches)
 
-    def _children(self, start: int, end: int, boundary: str) -> list[tuple[int, int]]:
+    def children(self, start: int, end: int, boundary: str) -> list[tuple[int, int]]:
         if not 0 < len(boundary) <= _BOUNDARY_OCTETS:
             raise MessageSyntaxError("a multipart without a usable boundary")
         self._scan -= end - start

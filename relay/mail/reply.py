@@ -6,16 +6,17 @@ Sources: RFC 5321 §4.2 (codes), RFC 3463 and RFC 2034 (enhanced status codes).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
+
+from relay.mail.frozen import frozen
 
 _STATUS = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?=\s|$)")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
 _LONGEST_PEER_TEXT: Final = 480
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EnhancedStatus:
     """`class.subject.detail` (RFC 3463 §2); `klass` is 2, 4 or 5."""
 
@@ -40,7 +41,7 @@ class EnhancedStatus:
         return cls(*map(int, match.groups()))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reply:
     """One SMTP reply, ours or a peer's.
 
@@ -55,7 +56,7 @@ class Reply:
     def __post_init__(self) -> None:
         if not 200 <= self.code <= 599 or self.code // 100 != self.status.klass:
             raise ValueError(f"code {self.code} does not go with status {self.status}")
-        if _UNPRINTABLE.search(self.text):
+        if not _is_printable(self.text):
             raise ValueError(f"unprintable byte in reply text: {self.text!r}")
 
     def __str__(self) -> str:
@@ -85,7 +86,7 @@ class Reply:
         `text` may begin with an enhanced status code; where its class contradicts `code` the code wins
         (RFC 2034 §4). A code outside 200..599 or of class 3 becomes 451, for unknown means temporary.
         """
-        clean = _UNPRINTABLE.sub(" ", text).strip()
+        clean = (text if _is_printable(text) else _UNPRINTABLE.sub(" ", text)).strip()
         match = _STATUS.match(clean)
         status = EnhancedStatus.parse(match[0]) if match else None
         if match:
@@ -104,4 +105,9 @@ def reply(code: int, status: str, text: str) -> Reply:
 
 def printable(text: str, longest: int = _LONGEST_PEER_TEXT) -> str:
     """`text` made safe for a reply, a log line or a header: printable ASCII, one line, capped."""
-    return _UNPRINTABLE.sub("?", text)[:longest]
+    return (text if _is_printable(text) else _UNPRINTABLE.sub("?", text))[:longest]
+
+
+def _is_printable(text: str) -> bool:
+    """Whether all of it is printable ASCII; several times as fast as to search for what is not."""
+    return text.isascii() and text.isprintable()

@@ -39,6 +39,8 @@ class RateLimits:
 
     def of(self, account: str, candidate: str, domain: str) -> tuple[Bucket, ...]:
         """What a message of `account` to `domain` by `candidate` takes a token from."""
+        if not self._limits:
+            return ()
         return tuple(bucket for limit, bucket in self._limits if _matches(limit.match, account, candidate, domain))
 
 

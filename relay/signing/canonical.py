@@ -13,6 +13,7 @@ from typing import Final
 
 _BLOCK: Final = 65_536
 _DENSE: Final = 16
+_LINE_ENDS: Final = 32_768
 _SPACES: Final = re.compile(rb"   *")
 
 
@@ -23,27 +24,59 @@ def relaxed_field(raw: bytes) -> bytes:
     return name.rstrip(b" \t").lower() + b":" + value.strip(b" ") + b"\r\n"
 
 
-def relaxed_body_hash(body: bytes) -> bytes:
+class RelaxedBodyHash:
     """SHA-256 of the canonical body: runs of blanks are one space, none at a line's end, no empty last lines.
 
-    A last line without CRLF counts as if it had one: so it is sent.
+    The body comes in pieces, cut anywhere. A last line without CRLF counts as if it had one: so it is sent.
     """
-    hasher = hashlib.sha256()
-    position, held, empty = 0, 0, True
-    while position < len(body):
-        line_end = body.find(b"\r\n", position + _BLOCK)
-        end = line_end + 2 if line_end >= 0 else len(body)
-        block = _relaxed_lines(body[position:end])
+
+    def __init__(self) -> None:
+        self._hasher = hashlib.sha256()
+        self._rest = b""  # the end of what came, whose canonical form what comes next decides
+        self._held = 0  # line ends held back until something follows them
+        self._empty = True
+
+    def update(self, piece: bytes) -> None:
+        octets = self._rest + piece
+        cut = _last_cut(octets)
+        self._rest = _single_spaces(octets[cut:])
+        self._add(_single_spaces(octets[:cut]).replace(b" \r\n", b"\r\n"))
+
+    def digest(self) -> bytes:
+        """To be called once."""
+        if self._rest:
+            self._add(_relaxed_lines(self._rest))
+        if not self._empty:
+            self._hasher.update(b"\r\n")
+        return self._hasher.digest()
+
+    def _add(self, block: bytes) -> None:
         kept = _without_last_line_ends(block)
         if kept:
-            # Line ends are held back until something follows them; the body's own last one is added at the end.
-            hasher.update(b"\r\n" * held + kept)
-            held, empty = 0, False
-        held += (len(block) - len(kept)) // 2
-        position = end
-    if not empty:
-        hasher.update(b"\r\n")
-    return hasher.digest()
+            for _ in range(self._held // _LINE_ENDS):
+                self._hasher.update(b"\r\n" * _LINE_ENDS)
+            self._hasher.update(b"\r\n" * (self._held % _LINE_ENDS) + kept)
+            self._held, self._empty = 0, False
+        self._held += (len(block) - len(kept)) // 2
+
+
+def relaxed_body_hash(body: bytes) -> bytes:
+    """As `RelaxedBodyHash`, of a whole body."""
+    if len(body) <= _BLOCK:
+        kept = _without_last_line_ends(_relaxed_lines(body))
+        return hashlib.sha256(kept + b"\r\n" if kept else b"").digest()
+    whole = RelaxedBodyHash()
+    for start in range(0, len(body), _BLOCK):
+        whole.update(body[start : start + _BLOCK])
+    return whole.digest()
+
+
+def _last_cut(octets: bytes) -> int:
+    """The last place at which canonical forms before and after it do not depend on each other."""
+    line_end = octets.rfind(b"\r\n")
+    if line_end >= 0:
+        return line_end + 2
+    return len(octets.removesuffix(b"\r").rstrip(b" \t"))
 
 
 def _relaxed_lines(block: bytes) -> bytes:

@@ -16,8 +16,8 @@ from typing import Final
 from relay.mail.address import to_ascii_domain
 from relay.mail.errors import AddressSyntaxError
 from relay.mail.message import HeaderField, addresses_in, header_fields, split_message
-from relay.ports import Clock
-from relay.signing.canonical import relaxed_body_hash, relaxed_field
+from relay.ports import Clock, Signing
+from relay.signing.canonical import RelaxedBodyHash, relaxed_body_hash, relaxed_field
 from relay.signing.key import SigningKey
 from relay.signing.keys import KeyStore
 from relay.signing.names import DOMAIN_LENGTH
@@ -65,6 +65,7 @@ _WANTED: Final = frozenset(_ORDER)
 _FIELDS_SIGNED: Final = 200
 _FROM_LENGTH: Final = 16_384
 _LINE: Final = 78
+_Fields = dict[str, list[HeaderField]]
 _ALGORITHM_TAG: Final = {"rsa": "rsa-sha256", "ed25519": "ed25519-sha256"}
 
 
@@ -85,14 +86,28 @@ class DkimSigner:
     def sign(self, content: bytes, sender_domain: str) -> bytes:
         """See `Signer.sign`. A message without exactly one From field is not signed (RFC 6376 §5.4, RFC 5322)."""
         header, body = split_message(content)
+        signable = self._signable(header, sender_domain)
+        return self._signed(*signable, relaxed_body_hash(body)) if signable is not None else b""
+
+    def begin(self, header: bytes, sender_domain: str) -> Signing | None:
+        """See `Signer.begin`."""
+        signable = self._signable(header, sender_domain)
+        if signable is None:
+            return None
+        body = RelaxedBodyHash()
+        return Signing(body.update, lambda: self._signed(*signable, body.digest()))
+
+    def _signable(self, header: bytes, sender_domain: str) -> tuple[_Fields, Sequence[SigningKey]] | None:
+        """What is signed, and the keys, of which there is one at least."""
         fields = signable_fields(header)
         if fields is None:
-            return b""
+            return None
         keys = self._find(author_domain(fields)) or self._find(sender_domain)
-        if not keys:
-            return b""
+        return (fields, keys) if keys else None
+
+    def _signed(self, fields: _Fields, keys: Sequence[SigningKey], body_hash: bytes) -> bytes:
         now = self._clock.now()
-        return signature_fields(fields, relaxed_body_hash(body), keys, int(now), int(now + self._validity))
+        return signature_fields(fields, body_hash, keys, int(now), int(now + self._validity))
 
     def _find(self, domain: str) -> tuple[SigningKey, ...]:
         if not 0 < len(domain) <= DOMAIN_LENGTH:
@@ -103,12 +118,12 @@ class DkimSigner:
             return ()
 
 
-def signable_fields(header: bytes) -> dict[str, list[HeaderField]] | None:
+def signable_fields(header: bytes) -> _Fields | None:
     """The fields a signature covers, by name, each list from the top down.
 
     None where From does not occur exactly once or so many fields would be signed that it is no mail.
     """
-    fields: dict[str, list[HeaderField]] = {}
+    fields: _Fields = {}
     count = 0
     for field in header_fields(header):
         if field.name in _WANTED:
@@ -119,7 +134,7 @@ def signable_fields(header: bytes) -> dict[str, list[HeaderField]] | None:
     return fields
 
 
-def author_domain(fields: dict[str, list[HeaderField]]) -> str:
+def author_domain(fields: _Fields) -> str:
     """The domain of the first mailbox in From, or `""`."""
     value = fields["from"][0].value
     if len(value) > _FROM_LENGTH:
@@ -129,7 +144,7 @@ def author_domain(fields: dict[str, list[HeaderField]]) -> str:
 
 
 def signature_fields(
-    fields: dict[str, list[HeaderField]],
+    fields: _Fields,
     body_hash: bytes,
     keys: Sequence[SigningKey],
     signed_at: int,

@@ -12,17 +12,19 @@ from collections.abc import Callable
 from typing import Final
 
 from relay.mail.errors import StoreError
-from relay.mail.line_ends import fixed_line_ends, has_bare_line_ends
 from relay.mail.reply import Reply
 from relay.ports import Incoming, LongMessage
 from relay.smtpd import replies
+from relay.smtpd.spill import LONG, Spill, unstuffed
 
 _END_OF_DATA: Final = b"\r\n.\r\n"
-_STUFFED: Final = b"\r\n."
 _NOTHING: Final = -1
-_LONG: Final = 1_114_112  # octets of a message that are kept in memory while it arrives; a little over 1 MB
 _LOOK_BACK: Final = 1024
 _GRAIN: Final = 16_384  # octets counted at a time, so that a small message is not counted at all
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 class Framing:
@@ -43,13 +45,14 @@ class Framing:
     ) -> None:
         """`incoming` opens a place for a long message (raises StoreError); its header stays in memory."""
         self._message_size = message_size
-        self._long = max(_LONG, longest_header + 4)
-        self._spill = _Spill(incoming, fix=fix_bare_lf)
+        self._long = max(LONG, longest_header + 4)
+        self._spill = Spill(incoming, fix=fix_bare_lf)
         # RFC 1870 §5 does not count the doubled dots: at most one for each `.CRLF`.
         self._longest_data = message_size + message_size // 3 + 8
         self._hold = hold
         self._held = 0
         self._fix_bare_lf = fix_bare_lf
+        self._fixed: Callable[[], object] = _nothing
         self._buffer = bytearray()
         self._skipping_line = False
         self.first = _NOTHING
@@ -60,6 +63,11 @@ class Framing:
         """Octets received and not yet consumed."""
         return len(self._buffer)
 
+    def fix_bare_lf(self, fixed: Callable[[], object]) -> None:
+        """From now on, in commands and data; `fixed` is called for each command that ended in LF alone."""
+        self._fix_bare_lf, self._fixed = True, fixed
+        self._spill.fix = True
+
     def add(self, data: bytes) -> None:
         self._buffer += data
 
@@ -69,6 +77,13 @@ class Framing:
         self._skipping_line = False
         self._spill.discard()
         self._keep_count(0)
+
+    def take(self, most: int) -> bytes:
+        """At most so many octets as they came, for what is counted and not cut."""
+        buffer = self._buffer
+        octets = bytes(memoryview(buffer)[:most])
+        del buffer[:most]
+        return octets
 
     def line(self, longest: int) -> bytes | Reply | None:
         """A line without its CRLF, the refusal of a bad one, or None while it is incomplete."""
@@ -88,7 +103,10 @@ class Framing:
             return replies.LINE_TOO_LONG
         if line.endswith(b"\r"):
             return line[:-1]
-        return line if self._fix_bare_lf else replies.BARE_LF
+        if not self._fix_bare_lf:
+            return replies.BARE_LF
+        self._fixed()
+        return line
 
     def begin_data(self) -> None:
         """The CRLF that ended the DATA command also begins the data: a lone dot may be its first line."""
@@ -112,7 +130,7 @@ class Framing:
         del buffer[: end + len(_END_OF_DATA)]
         if self._held:
             self._keep_count(0)
-        content = _unstuffed(content)
+        content = unstuffed(content)
         return refusal or (content if len(content) <= self._message_size else replies.TOO_BIG)
 
     def _end_of_long(self, end: int) -> LongMessage | Reply:
@@ -166,57 +184,6 @@ class Framing:
             return False
         self._held = octets
         return True
-
-
-class _Spill:
-    """A long message on its way to disk: unstuffed and looked at, in pieces cut where nothing is split."""
-
-    def __init__(self, incoming: Callable[[], Incoming], *, fix: bool) -> None:
-        self._open = incoming
-        self._fix = fix
-        self._incoming: Incoming | None = None
-        self._reset()
-
-    def _reset(self) -> None:
-        self.octets = 0  # as they came
-        self.size = 0
-        self._head = b""
-        self._bare = self._nul = False
-
-    def write(self, piece: bytes) -> None:
-        """`piece` begins where a line begins, or inside one with something else than a dot. Raises StoreError."""
-        if self._incoming is None:
-            self._incoming = self._open()
-        self.octets += len(piece)
-        piece = _unstuffed(piece)
-        if has_bare_line_ends(piece):
-            self._bare = True
-            piece = fixed_line_ends(piece) if self._fix else piece
-        self._nul = self._nul or b"\0" in piece
-        self._head = self._head or piece
-        self.size += len(piece)
-        self._incoming.write(piece)
-
-    def take(self) -> LongMessage:
-        incoming, self._incoming = self._incoming, None
-        assert incoming is not None
-        message = LongMessage(self._head, self.size, self._bare and not self._fix, self._nul, incoming)
-        self._reset()
-        return message
-
-    def discard(self) -> None:
-        if self._incoming is not None:
-            self._incoming.discard()
-            self._incoming = None
-        if self.octets:
-            self._reset()
-
-
-def _unstuffed(content: bytes) -> bytes:
-    """Without the dots that were doubled (RFC 5321 §4.5.2). `content` begins where a line begins."""
-    if content.startswith(b".") or _STUFFED in content:
-        return content.removeprefix(b".").replace(_STUFFED, b"\r\n")
-    return content
 
 
 def _inside_a_line(buffer: bytearray) -> int:

@@ -11,12 +11,13 @@ from __future__ import annotations
 import ipaddress
 from collections import Counter
 from functools import lru_cache
-from typing import Final, NamedTuple, Protocol
+from typing import Final
 
 from relay.mail.reply import Reply, reply
 from relay.mail.session import Login
+from relay.policy.sliding import Allowance, Counts, Sliding, allowance
 from relay.ports import Clock
-from relay.settings import GuardSettings, per_second
+from relay.settings import GuardSettings
 
 _DAY: Final = 86_400.0
 _FREE_FAILURES: Final = 3  # a typing error costs nobody time
@@ -32,29 +33,12 @@ _LOGIN_MESSAGES = reply(450, "4.7.0", "Too many messages with this login, try ag
 _DAILY = reply(452, "4.5.3", "Too many recipients in 24 hours with this login, try again later")
 
 
-class Counts(Protocol):
-    """Sums over all workers (`tally.WorkerTally`)."""
-
-    def set(self, key: tuple[str, ...], count: int, seconds: float) -> None: ...
-
-    def add(self, key: tuple[str, ...], count: int, seconds: float) -> None: ...
-
-    def total(self, key: tuple[str, ...]) -> int: ...
-
-
-class _Rate(NamedTuple):
-    """So many in so many seconds."""
-
-    most: float
-    seconds: float
-
-
 class Guard:
     """The limits of one worker's doors."""
 
     def __init__(self, settings: GuardSettings, counts: Counts, clock: Clock) -> None:
         self._counts = counts
-        self._clock = clock
+        self._sliding = Sliding(counts, clock)
         self._open: Counter[str] = Counter()
         self.reconfigure(settings)
 
@@ -62,9 +46,9 @@ class Guard:
         """Other limits from now on; what was counted is kept."""
         self._settings = settings
         self._exempt = tuple(map(ipaddress.ip_network, settings.exempt))
-        self._connection_rate = _rate(settings.connection_rate)
-        self._message_rate = _rate(settings.message_rate)
-        self._login_message_rate = _rate(settings.login_message_rate)
+        self._connection_rate = allowance(settings.connection_rate)
+        self._message_rate = allowance(settings.message_rate)
+        self._login_message_rate = allowance(settings.login_message_rate)
         self._client = lru_cache(maxsize=10_000)(self._client_of)
 
     # --- connections ---------------------------------------------------------------------------------------
@@ -107,7 +91,7 @@ class Guard:
         most = self._settings.recipients_per_day
         if not most or login is None:
             return None
-        return self._limit("recipient", login.username, _Rate(most, _DAY), _DAILY)
+        return self._limit("recipient", login.username, Allowance(most, _DAY), _DAILY)
 
     # --- passwords -----------------------------------------------------------------------------------------
 
@@ -119,7 +103,7 @@ class Guard:
         failures = self._recent("failed", client)
         if self._refuses(failures, self._recent("failed in", _subnet(client))):
             return _FAILURES
-        at_user = self._recent("failed at", username)
+        at_user = self._recent("failed at", username) if username else 0.0
         return max(_delay(failures, _LONGEST_DELAY), _delay(at_user, _LONGEST_USER_DELAY))
 
     def authenticated(self, peer: str, username: str, *, success: bool) -> None:
@@ -131,7 +115,7 @@ class Guard:
             self._counts.set(("good", client, username), 1, _DAY)
             return
         for kind, who in (("failed", client), ("failed in", _subnet(client)), ("failed at", username)):
-            self._count(kind, who, self._settings.auth_window)
+            self._sliding.count(kind, who, self._settings.auth_window)
 
     def _refuses(self, by_client: float, by_subnet: float) -> bool:
         settings = self._settings
@@ -141,27 +125,14 @@ class Guard:
         )
 
     def _recent(self, kind: str, who: str) -> float:
-        return self._sum(kind, who, self._settings.auth_window)
+        return self._sliding.sum(kind, who, self._settings.auth_window)
 
     # --- counting in a sliding window ----------------------------------------------------------------------
 
-    def _limit(self, kind: str, who: str, rate: _Rate | None, refusal: Reply) -> Reply | None:
+    def _limit(self, kind: str, who: str, rate: Allowance | None, refusal: Reply) -> Reply | None:
         if rate is None:
             return None
-        if self._sum(kind, who, rate.seconds) >= rate.most:
-            return refusal
-        self._count(kind, who, rate.seconds)
-        return None
-
-    def _count(self, kind: str, who: str, seconds: float) -> None:
-        window = int(self._clock.monotonic() // seconds)
-        self._counts.add((kind, who, str(window)), 1, 2 * seconds)
-
-    def _sum(self, kind: str, who: str, seconds: float) -> float:
-        """How many in the last `seconds`, the window before counted by the share of it that is still inside."""
-        window, inside = divmod(self._clock.monotonic(), seconds)
-        before = self._counts.total((kind, who, str(int(window) - 1)))
-        return self._counts.total((kind, who, str(int(window)))) + before * (1 - inside / seconds)
+        return None if self._sliding.left(kind, who, rate) > 0 else refusal
 
     def _client_of(self, peer: str) -> str:
         """The network that counts as one client; empty for who is exempt, and for a Unix socket."""
@@ -187,10 +158,3 @@ def _subnet(client: str) -> str:
 def _delay(failures: float, longest: float) -> float:
     beyond = int(failures) - _FREE_FAILURES
     return 0.0 if beyond < 0 else min(longest, 2.0 ** min(beyond, 10))
-
-
-def _rate(text: str) -> _Rate | None:
-    if not text:
-        return None
-    count = int(text.partition("/")[0])
-    return _Rate(count, count / per_second(text))

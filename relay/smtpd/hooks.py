@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum, auto
 from typing import Protocol
 
+from relay.mail.frozen import frozen
 from relay.mail.reply import Reply
 from relay.mail.session import Login, Session
 from relay.ports import Incoming, LongMessage
-from relay.smtpd.sasl import Credentials
+from relay.smtpd.sasl import Claim, Exchange
 from relay.smtpd.transaction import MailTransaction
 
 Answer = Reply | Awaitable[Reply]
@@ -28,7 +28,7 @@ class StartTls:
     """Work for the driver: do the handshake, then call `tls_started`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Work:
     """Something that takes time; its result goes to `resume`."""
 
@@ -45,6 +45,10 @@ class Hooks(Protocol):
         ...
 
     def left(self, peer: str) -> None: ...
+
+    def longest_hold(self) -> tuple[int, float] | None:
+        """How many seconds a message may be held (RFC 4865), and until when that is; None: not offered here."""
+        ...
 
     def mail(self, session: Session, transaction: MailTransaction) -> Answer: ...
 
@@ -72,4 +76,20 @@ class Hooks(Protocol):
         """`gone` tells, when asked, whether the client still waits for the answer. A long message is taken over."""
         ...
 
-    def authenticate(self, session: Session, mechanism: str, credentials: Credentials) -> Awaitable[Reply | Login]: ...
+    def mechanisms(self, session: Session) -> Sequence[str]:
+        """The SASL mechanisms this session may use."""
+        ...
+
+    def exchange(self, session: Session, mechanism: str) -> Exchange:
+        """A run of one of them."""
+        ...
+
+    def known(self, session: Session) -> Login | None:
+        """Who a client is that needs no password; None: whoever it logs in as."""
+        ...
+
+    def vouched(self, username: str) -> Login | None:
+        """The login of a client that a trusted proxy has authenticated; None: there is no such credential."""
+        ...
+
+    def authenticate(self, session: Session, claim: Claim) -> Awaitable[Reply | Login]: ...

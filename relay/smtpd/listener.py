@@ -8,14 +8,18 @@ from __future__ import annotations
 import asyncio
 import errno
 import functools
+import ipaddress
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
-from relay.mail.errors import OperatorError, SettingsError
-from relay.settings import LimitSettings, ListenerSettings, Settings
+from relay.mail.errors import OperatorError
+from relay.settings import LimitSettings, ListenerSettings
+from relay.smtpd.devices import Devices
+from relay.smtpd.failed_sessions import FailedSessions
 from relay.smtpd.hooks import Hooks
 from relay.smtpd.protocol import Observer, Port, RelaySMTP
 
@@ -41,6 +45,15 @@ def bind(address: str, port: int, what: str) -> socket.socket:
     return listening
 
 
+async def _serve_unix(
+    loop: asyncio.AbstractEventLoop, factory: Callable[[], RelaySMTP], listening: socket.socket
+) -> asyncio.Server:
+    if sys.version_info >= (3, 13):
+        # The path stays: other workers, and the next one in this place, listen there too.
+        return await loop.create_unix_server(factory, sock=listening, backlog=_BACKLOG, cleanup_socket=False)
+    return await loop.create_unix_server(factory, sock=listening, backlog=_BACKLOG)
+
+
 def _explain(error: OSError) -> str:
     fixes = {
         errno.EADDRINUSE: "the port is taken; stop what uses it (ss -ltnp shows it) or choose another port",
@@ -48,32 +61,6 @@ def _explain(error: OSError) -> str:
         errno.EADDRNOTAVAIL: "this machine does not have that address",
     }
     return fixes.get(error.errno or 0, error.strerror or str(error))
-
-
-def server_tls_context(settings: Settings) -> ssl.SSLContext:
-    """The context for STARTTLS and implicit TLS (RFC 8314, TLS 1.2 or later). Raises SettingsError."""
-    certificate, key = certificate_paths(settings)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    minimum = ssl.TLSVersion.TLSv1_3 if settings.tls.minimum == "1.3" else ssl.TLSVersion.TLSv1_2
-    context.minimum_version = minimum
-    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
-    # TLS 1.2 without forward secrecy or authenticated encryption is not worth keeping.
-    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM")
-    try:
-        # Without a password of ours OpenSSL would ask for that of an encrypted key on the terminal.
-        context.load_cert_chain(certificate, key, password="")
-    except FileNotFoundError as error:
-        missing = next((path for path in (certificate, key) if not path.exists()), certificate)
-        raise SettingsError(f"tls: {missing} is missing; `relay init` makes certificate and key") from error
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError(f"tls.certificate: cannot use {certificate} with {key}: {error}") from error
-    return context
-
-
-def certificate_paths(settings: Settings) -> tuple[Path, Path]:
-    """Certificate and key file, configured or the ones `relay init` makes."""
-    folder = settings.server.var / "certs"
-    return settings.tls.certificate or folder / "server.pem", settings.tls.key or folder / "server.key"
 
 
 class Listeners:
@@ -85,7 +72,20 @@ class Listeners:
         hostname: str,
         observer: Observer,
         tls_context: Callable[[], ssl.SSLContext],
+        failed: FailedSessions | None = None,
+        devices: Devices | None = None,
+        old_tls_context: Callable[[], ssl.SSLContext] | None = None,
+        client_tls_context: Callable[[Path], ssl.SSLContext] | None = None,
+        strict_tls_context: Callable[[Literal["1.2", "1.3"]], ssl.SSLContext] | None = None,
     ) -> None:
+        """`old_tls_context` is for listeners that tolerate old TLS, `client_tls_context` for those of a `client_ca`,
+        `strict_tls_context` for those of a `tls_minimum`.
+        """
+        self._strict_tls_context = strict_tls_context
+        self._client_tls_context = client_tls_context
+        self._devices = devices
+        self._old_tls_context = old_tls_context or tls_context
+        self._failed = failed
         self._limits = limits
         self._hostname = hostname
         self._observer = observer
@@ -106,12 +106,17 @@ class Listeners:
         self._ports[settings.name] = self._port(settings, hooks)
         loop = asyncio.get_running_loop()
         if settings.tls != "none":
-            self._tls_context()  # a certificate that cannot be used stops the start, not the first client
+            self._ports[
+                settings.name
+            ].tls_context()  # a certificate that cannot be used stops the start, not the first client
         for listening in sockets:
             # Implicit TLS too starts in the protocol: there handshakes count as sessions and see a new certificate.
             factory = functools.partial(self._session, settings.name)
             # create_server listens again; without a word it would cut the backlog to 100.
-            self._servers.append(await loop.create_server(factory, sock=listening, backlog=_BACKLOG))
+            if listening.family == socket.AF_UNIX:
+                self._servers.append(await _serve_unix(loop, factory, listening))
+            else:
+                self._servers.append(await loop.create_server(factory, sock=listening, backlog=_BACKLOG))
         if self._sweeper is None:
             self._sweep()
 
@@ -124,15 +129,27 @@ class Listeners:
     def _port(self, settings: ListenerSettings, hooks: Hooks) -> Port:
         return Port(
             settings=settings,
-            limits=self._limits,
+            limits=settings.limited(self._limits),
             hooks=hooks,
             hostname=self._hostname,
             observer=self._observer,
-            tls_context=self._tls_context,
+            tls_context=self._context_of(settings),
             sessions=self._sessions,
             tasks=self._tasks,
             draining=lambda: self._draining,
+            balancers=tuple(map(ipaddress.ip_network, settings.proxy_protocol)),
+            proxies=tuple(map(ipaddress.ip_network, settings.xclient)),
+            failed=self._failed,
+            devices=self._devices,
+            served=tuple(map(ipaddress.ip_network, settings.only_from)),
         )
+
+    def _context_of(self, settings: ListenerSettings) -> Callable[[], ssl.SSLContext]:
+        if settings.client_ca is not None and self._client_tls_context is not None:
+            return functools.partial(self._client_tls_context, settings.client_ca)
+        if settings.tls_minimum and self._strict_tls_context is not None:
+            return functools.partial(self._strict_tls_context, settings.tls_minimum)
+        return self._old_tls_context if "old_tls" in settings.tolerate else self._tls_context
 
     def _session(self, name: str) -> RelaySMTP:
         return RelaySMTP(self._ports[name])

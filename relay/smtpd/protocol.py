@@ -14,7 +14,7 @@ import ssl
 import sys
 import termios
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from aiosmtpd.smtp import SMTP
@@ -23,14 +23,21 @@ from aiosmtpd.smtp import Session as AiosmtpdSession
 from relay.mail.reply import Reply, reply
 from relay.mail.session import Login, Session, TlsFacts
 from relay.settings import LimitSettings, ListenerSettings
+from relay.smtpd.devices import Devices
 from relay.smtpd.dialogue import OUTPUT, Dialogue
+from relay.smtpd.failed_sessions import FailedSessions
 from relay.smtpd.handshake import start_server_tls
 from relay.smtpd.hooks import Hooks, PeerEnd, StartTls, Work
+from relay.smtpd.proxy_header import Networks, ProxyHeaderError, is_trusted, read_header
+from relay.smtpd.replies import OTHER_NETWORKS
+from relay.smtpd.symptom import Case
+from relay.smtpd.unix_socket import peer_uid
 
 _PIPELINE_AHEAD: Final = 65_536
 _WRITE_BUFFER: Final = 65_536
 _WORK_SECONDS: Final = 600.0  # RFC 5321 §4.5.3.2.6: no client waits longer for an answer
 _LAST_WORDS_SECONDS: Final = 10.0
+_HEADER_SECONDS: Final = 10.0
 _TIMED_OUT = reply(421, "4.4.2", "Timeout, closing")
 _DRAINING = reply(421, "4.3.2", "Server is going down, try again")
 _FULL = reply(421, "4.3.2", "Too many connections, try again later")
@@ -50,6 +57,14 @@ class Observer(Protocol):
 
     def authenticated(self, session: Session, login: Login | None) -> None: ...
 
+    def proxy_header_refused(self, peer: str, words: str) -> None: ...
+
+    def tolerated(self, session: Session, what: str) -> None: ...
+
+    def client_named(self, session: Session, proxy: str) -> None: ...
+
+    def recognised(self, session: Session, login: Login) -> None: ...
+
     def bug(self, error: BaseException) -> None: ...
 
 
@@ -66,6 +81,11 @@ class Port:
     sessions: set[RelaySMTP]
     tasks: set[asyncio.Task[None]]
     draining: Callable[[], bool]
+    balancers: Networks = ()
+    proxies: Networks = ()
+    failed: FailedSessions | None = None
+    devices: Devices | None = None
+    served: Networks = ()
 
 
 class RelaySMTP(SMTP):
@@ -80,6 +100,10 @@ class RelaySMTP(SMTP):
         self.session: AiosmtpdSession = AiosmtpdSession(self.loop)
         self.deadline = 0.0
         self._end = 0.0
+        self._header: bytes | None = None
+        self._balancer = ("", 0)
+        self._proxy = ""
+        self._counted = ""
         self._upgrading = False
         self._shaking_hands = False
         self._early = b""
@@ -94,22 +118,67 @@ class RelaySMTP(SMTP):
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
         transport.set_write_buffer_limits(high=_WRITE_BUFFER)
-        peer = transport.get_extra_info("peername") or ("local", 0)
-        if isinstance(peer, str | bytes):
-            peer = ("local", 0)
-        self.session.peer = str(peer[0])
+        peer = transport.get_extra_info("peername")
+        self._port.sessions.add(self)
+        if not peer or isinstance(peer, str | bytes):
+            self._begin("local", 0, peer_uid(transport.get_extra_info("socket")))
+            return
+        host, number = str(peer[0]), int(peer[1])
+        if is_trusted(host, self._port.balancers):
+            self._header = b""
+            self._balancer = (host, number)
+            self.deadline = self.loop.time() + _HEADER_SECONDS
+        else:
+            self._begin(host, number)
+
+    def _take_header(self, data: bytes) -> None:
+        """What the balancer says first; what comes behind it is the client's."""
+        assert self._header is not None
+        self._header += data
+        try:
+            found = read_header(self._header)
+        except ProxyHeaderError as error:
+            self._port.observer.proxy_header_refused(self._balancer[0], str(error))
+            self.transport.abort()
+            return
+        if found is not None:
+            rest, self._header = self._header[found.octets :], None
+            host, number = (found.peer, found.port) if found.peer else self._balancer
+            if self._port.settings.tls == "implicit":
+                self._early = rest
+                rest = b""
+            self._begin(host, number)
+            if rest and not self.transport.is_closing():
+                self.data_received(rest)
+
+    def _begin(self, host: str, number: int, uid: int | None = None) -> None:
+        """The session of a client whose address is known."""
         port = self._port
-        session = Session(str(peer[0]), int(peer[1]), "", "SMTP", port.settings.name)
+        self.session.peer = host
+        session = Session(host, number, "", "SMTP", port.settings.name, uid=uid)
+        login = port.hooks.known(session)
+        if login is not None:
+            session = replace(session, login=login)
         self.dialogue = Dialogue(port.hooks, port.settings, port.limits, port.hostname, session)
         self.dialogue.peer_end = self._peer_end
         self._end = self.loop.time() + port.limits.session_timeout
-        refusal = port.hooks.connected(session.peer)
+        refusal = None
+        if is_trusted(host, port.proxies):
+            # Whom it speaks for counts, not the proxy.
+            self._proxy = host
+            self.dialogue.arrive = self._arrive
+        else:
+            self._counted = host
+            refusal = port.hooks.connected(host)
         if port.draining():
             refusal = _DRAINING
-        elif len(port.sessions) >= port.limits.connections:
+        elif len(port.sessions) > port.limits.connections:
             refusal = _FULL
-        port.sessions.add(self)
+        elif port.served and uid is None and not self._proxy and not is_trusted(host, port.served):
+            refusal = OTHER_NETWORKS
         port.observer.session_opened(session)
+        if login is not None and refusal is None:
+            port.observer.recognised(session, login)
         implicit = port.settings.tls == "implicit"
         if refusal is not None:
             if implicit:
@@ -125,7 +194,23 @@ class RelaySMTP(SMTP):
             self.dialogue.greet()
         self._flush()
 
+    def _arrive(self, session: Session) -> Reply | None:
+        """A proxy has said whose session this is: it counts as that client's from now on."""
+        hooks, proxy = self._port.hooks, self._proxy
+        if self._counted:
+            hooks.left(self._counted)
+        self._counted = session.peer if session.peer != proxy else ""
+        self._port.observer.client_named(session, proxy)
+        if session.login is not None and session.login.bound:
+            self._port.observer.recognised(session, session.login)
+        if self._port.served and not is_trusted(session.peer, self._port.served):
+            return OTHER_NETWORKS
+        return hooks.connected(session.peer) if self._counted else None
+
     def data_received(self, data: bytes) -> None:
+        if self._header is not None:
+            self._take_header(data)
+            return
         if self._upgrading:
             # Before the handshake: the ClientHello of an implicit port, which uvloop reads although that is paused.
             # After it: the first words inside TLS, which may be here before the task that waits for the handshake.
@@ -164,6 +249,8 @@ class RelaySMTP(SMTP):
     def eof_received(self) -> bool:
         """A client may half-close after its last dot and still wants the answer."""
         self._eof = True
+        if self._header is not None:
+            return False
         # TLS has no half-close, neither during its handshake nor in the moment before we know of its end.
         return self._task is not None and not self._upgrading and self.dialogue.session.tls is None
 
@@ -186,11 +273,30 @@ class RelaySMTP(SMTP):
 
     def connection_lost(self, error: Exception | None) -> None:
         port = self._port
-        self.dialogue.lost()
-        if self in port.sessions:
+        if self._header is not None:
             port.sessions.discard(self)
-            port.hooks.left(self.dialogue.session.peer)
+            return
+        ends = self in port.sessions
+        if ends and not self._upgrading:
+            self._look_back()
+        self.dialogue.lost()
+        if ends:
+            port.sessions.discard(self)
+            if self._counted:
+                port.hooks.left(self._counted)
             port.observer.session_closed(self.dialogue.session)
+
+    def _look_back(self, tls_failure: OSError | None = None) -> None:
+        """A session in which nothing was refused and mail was begun costs no more than these comparisons."""
+        dialogue, port = self.dialogue, self._port
+        in_data = dialogue.in_data
+        if port.failed is None or (dialogue.began_mail and not dialogue.refused and not in_data):
+            return
+        case = Case(port.settings, dialogue.session, tuple(dialogue.record), tls_failure, dialogue.began_mail, in_data)
+        try:
+            port.failed.ended(case, self.loop.time() - (self._end - port.limits.session_timeout))
+        except Exception as error:
+            port.observer.bug(error)
 
     def pause_writing(self) -> None:
         # A client that does not read its replies gets no more of them to read.
@@ -214,10 +320,8 @@ class RelaySMTP(SMTP):
     def _flush(self) -> None:
         dialogue, transport = self.dialogue, self.transport
         answered = self._write_output()
-        if dialogue.rejections:
-            for answer in dialogue.rejections:
-                self._port.observer.rejected(dialogue.session, answer)
-            dialogue.rejections.clear()
+        if dialogue.rejections or dialogue.tolerated:
+            self._tell()
         if dialogue.closing:
             transport.close()
             self._extend(_LAST_WORDS_SECONDS)
@@ -233,6 +337,18 @@ class RelaySMTP(SMTP):
         elif answered:
             # The time for a command runs from the last answer: octets that trickle in win none.
             self._extend(self._port.limits.command_timeout)
+
+    def _tell(self) -> None:
+        """What was refused, and what was let pass."""
+        dialogue, port = self.dialogue, self._port
+        for answer in dialogue.rejections:
+            port.observer.rejected(dialogue.session, answer)
+        dialogue.rejections.clear()
+        for what in dialogue.tolerated:
+            port.observer.tolerated(dialogue.session, what)
+            if port.devices is not None:
+                port.devices.tolerated(dialogue.session, what)
+        dialogue.tolerated = ()
 
     def _write_output(self) -> bool:
         """Send the replies, and those of the commands that had to wait for the room; True when there were any."""
@@ -280,9 +396,10 @@ class RelaySMTP(SMTP):
                 self.dialogue.resume(result)
             self._flush()
             self._read_on()
-        except OSError:  # ssl.SSLError and TimeoutError among them: the handshake failed
+        except OSError as error:  # ssl.SSLError and TimeoutError among them: the handshake failed
+            self._look_back(error)
             self.transport.abort()
-            # asyncio tells no protocol of a connection that is lost during its handshake.
+            # asyncio tells no protocol of a connection that is lost during its handshake, uvloop does.
             self.connection_lost(None)
         except Exception as error:
             self._broken(error)
@@ -330,14 +447,16 @@ class RelaySMTP(SMTP):
         """Close what has been silent for too long; a peer that does not even read is cut off."""
         if now < self.deadline:
             return
-        if self.transport.is_closing() or self._upgrading:
+        if self.transport.is_closing() or self._upgrading or self._header is not None:
             self.transport.abort()
         else:
             self._hang_up(_TIMED_OUT)
 
     def drain(self) -> None:
         """Say 421 at the next command boundary."""
-        if self._task is None and self.dialogue.idle and not self.transport.is_closing():
+        if self._header is not None:
+            self.transport.abort()
+        elif self._task is None and self.dialogue.idle and not self.transport.is_closing():
             self._hang_up(_DRAINING)
 
     def _hang_up(self, answer: Reply) -> None:
@@ -356,4 +475,9 @@ def tls_facts(transport: asyncio.BaseTransport) -> TlsFacts | None:
     cipher = ssl_object.cipher() if ssl_object is not None else None
     if cipher is None:
         return None
-    return TlsFacts(ssl_object.version() or "TLS", cipher[0], cipher[2])
+    # The certificate of the very context that answered, whichever is in force by now. A resumed session is bound to
+    # that of its first handshake, which may have been renewed since.
+    end_point = b"" if ssl_object.session_reused else getattr(ssl_object.context, "end_point", b"")
+    # Only of a client that was asked, and verified by then.
+    certificate = ssl_object.getpeercert(binary_form=True) or b""
+    return TlsFacts(ssl_object.version() or "TLS", cipher[0], cipher[2], end_point, certificate)

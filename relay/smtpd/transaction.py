@@ -20,6 +20,11 @@ class MailTransaction(AiosmtpdEnvelope):
         self.rcpt_tos: list[str] = []
         self.recipients: dict[str, Recipient] = {}
         self.spf: SpfResult | None = None
+        self.hold_until: float | None = None
+        self.hold_request = ""
+        self.priority: int | None = None
+        self.deliver_by: float | None = None
+        self.submitter = ""
 
     @property
     def reverse_path(self) -> str | None:
@@ -40,4 +45,13 @@ class MailTransaction(AiosmtpdEnvelope):
             smtputf8=self.command.smtputf8,
             ret=self.command.ret,
             envid=self.command.envid,
+            hold_until=self.hold_until,
+            hold_request=self.hold_request,
+            priority=self.priority,
+            deliver_by=self.deliver_by,
+            by_mode=self.command.by_mode,
+            by_trace=self.command.by_trace,
+            requiretls=self.command.requiretls,
+            binary=self.command.binary,
+            submitter=self.submitter,
         )

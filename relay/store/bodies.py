@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from relay import faults
 from relay.mail.errors import StoreError
+from relay.ports import PIECE
 
 _INCOMING: Final = "in"  # no id ends like that
 _COPIED: Final = 1_048_576
@@ -48,6 +53,43 @@ class IncomingFile:
                 pass
 
 
+class StoredFile:
+    """ports.Stored: a body on disk."""
+
+    def __init__(self, path: Path, threads: Executor) -> None:
+        """Raises StoreError. Blocks."""
+        self._path = path
+        self._threads = threads
+        with _unreadable(path):
+            self._descriptor = os.open(path, os.O_RDONLY)
+            self.size = os.fstat(self._descriptor).st_size
+
+    async def read(self, start: int, octets: int) -> bytes:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, start, octets)
+
+    async def each_piece(self, start: int, look: Callable[[bytes], None]) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._each_piece, start, look)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def _each_piece(self, start: int, look: Callable[[bytes], None]) -> None:
+        while piece := self._read(start, PIECE):
+            look(piece)
+            start += len(piece)
+
+    def _read(self, start: int, octets: int) -> bytes:
+        wanted = min(octets, self.size - start)
+        with _unreadable(self._path):
+            found = os.pread(self._descriptor, wanted, start)
+            while len(found) < wanted:
+                more = os.pread(self._descriptor, wanted - len(found), start + len(found))
+                if not more:
+                    raise OSError(errno.EIO, "the file has become shorter")
+                found += more
+        return found
+
+
 class BodyFiles:
     """Files under `folder`, spread over 256 subfolders by the last byte of the id."""
 
@@ -81,7 +123,7 @@ class BodyFiles:
             faults.point("body-before-rename")
             temporary.rename(path)
             faults.point("body-after-rename")
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         except OSError as error:
             self._drop(temporary)
             raise StoreError(f"{path}: cannot store the message body: {error.strerror}") from error
@@ -108,16 +150,14 @@ class BodyFiles:
         with self._lock:
             if folder not in self._on_disk:
                 folder.mkdir(mode=0o700, exist_ok=True)
-                _sync_folder(self._folder)
+                sync_folder(self._folder)
                 self._on_disk.add(folder)
 
     def read(self, message_id: str) -> bytes:
         """Raises StoreError when the file is gone or unreadable."""
         path = self.path(message_id)
-        try:
+        with _unreadable(path):
             return path.read_bytes()
-        except OSError as error:
-            raise StoreError(f"{path}: cannot read the message body: {error.strerror}") from error
 
     def remove(self, message_ids: Iterable[str]) -> None:
         """A file that cannot be removed now is an orphan the next start removes."""
@@ -140,7 +180,15 @@ class BodyFiles:
         return len(orphans)
 
 
-def _sync_folder(folder: Path) -> None:
+@contextmanager
+def _unreadable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{path}: cannot read the message body: {error.strerror}") from error
+
+
+def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

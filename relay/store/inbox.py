@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -64,7 +65,7 @@ class Inbox:
             os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
             connection = apsw.Connection(os.fspath(self._path))
             connection.set_busy_timeout(_BUSY_MS)
-            connection.pragma("journal_mode", "wal")
+            _to_wal(connection)
             connection.pragma("synchronous", "normal")
             connection.execute(_SCHEMA)
             self._writer = connection
@@ -129,6 +130,19 @@ class Inbox:
         with _explained(self._path), closing(apsw.Connection(os.fspath(self._path), _READ_ONLY)) as connection:
             connection.set_busy_timeout(_BUSY_MS)
             return connection.execute(text, bindings).fetchall()
+
+
+def _to_wal(connection: apsw.Connection) -> None:
+    """Workers start at once on a new file, and SQLite's busy handler is not asked where each waits for the other."""
+    end = time.monotonic() + _BUSY_MS / 1000
+    while True:
+        try:
+            connection.pragma("journal_mode", "wal")
+            return
+        except apsw.BusyError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.005)
 
 
 _READ_ONLY: Final = apsw.SQLITE_OPEN_READONLY

@@ -48,20 +48,20 @@ def schema_version(connection: apsw.Connection) -> int:
 
 
 def migrate(connection: apsw.Connection, migrations: tuple[Migration, ...]) -> int:
-    """Apply what is missing, one transaction a file; returns how many were applied.
+    """Apply what is missing, in one transaction: nobody meets a schema in between. Returns how many were applied.
 
     Takes no write lock when nothing is missing. Raises StoreError for a schema this program does not know.
     """
     check_known(schema_version(connection), migrations)
-    applied = 0
-    for migration in migrations[schema_version(connection) :]:
-        with exclusive(connection):
-            # Another process may have applied it while this one waited for the lock.
-            if schema_version(connection) < migration.number:
-                connection.execute(migration.sql)
-                connection.pragma("user_version", migration.number)
-                applied += 1
-    return applied
+    if schema_version(connection) == len(migrations):
+        return 0
+    with exclusive(connection):
+        # Another process may have applied them while this one waited for the lock.
+        missing = migrations[schema_version(connection) :]
+        for migration in missing:
+            connection.execute(migration.sql)
+            connection.pragma("user_version", migration.number)
+    return len(missing)
 
 
 def check_known(version: int, migrations: tuple[Migration, ...]) -> None:

@@ -28,8 +28,8 @@ from relay.store.usernames import fold_login, named_account
 REGISTRY_FILE: Final = "registry.db"
 
 _CREDENTIALS = """
-SELECT username, account, sender_addresses, sender_domains, password_hash, old_hash, old_hash_until,
-       credential.disabled_at IS NULL AND account.disabled_at IS NULL
+SELECT username, account, sender_addresses, sender_domains, password_hash, old_hash, old_hash_until, scram, old_scram,
+       priority, tolerate, credential.disabled_at IS NULL AND account.disabled_at IS NULL
 FROM credential JOIN account ON account.id = credential.account
 """
 _API_KEYS = """
@@ -37,6 +37,7 @@ SELECT api_key.id, account, sender_addresses, sender_domains, scopes, key_hash
 FROM api_key JOIN account ON account.id = api_key.account
 WHERE api_key.disabled_at IS NULL AND account.disabled_at IS NULL
 """
+SCRAM_SALTS: Final = "scram salts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +45,19 @@ class _Snapshot:
     """One committed state. A disabled credential stays, as None, so that its name means nobody else meanwhile."""
 
     accounts: frozenset[str] = frozenset()
+    enabled: frozenset[str] = frozenset()
     credentials: Mapping[str, StoredCredential | None] = field(default_factory=dict)
     api_keys: Mapping[str, StoredApiKey] = field(default_factory=dict)
+    scram_kinds: frozenset[str] = frozenset()
+    scram_secret: bytes = b""
+    certificates: Mapping[str, str] = field(default_factory=dict)
 
 
 class Registry:
-    """The ports CredentialSource and ApiKeySource over one file. Empty until the first `refresh`."""
+    """The ports CredentialSource, ScramSource, CertificateSource and ApiKeySource over one file.
+
+    Empty until the first `refresh`.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -70,6 +78,22 @@ class Registry:
             return None
         found = snapshot.credentials.get(username.partition("@")[0])
         return found if found is not None and found.account == account else None
+
+    def certificate_user(self, name: str) -> str | None:
+        """See the port CertificateSource."""
+        return self._snapshot.certificates.get(name)
+
+    def has_account(self, account: str) -> bool:
+        """See the port AccountSource."""
+        return account in self._snapshot.enabled
+
+    def scram_kinds(self) -> frozenset[str]:
+        """See the port ScramSource."""
+        return self._snapshot.scram_kinds
+
+    def scram_secret(self) -> bytes:
+        """See the port ScramSource."""
+        return self._snapshot.scram_secret
 
     def find_api_key(self, key_id: str) -> StoredApiKey | None:
         """The enabled key with that public id."""
@@ -144,24 +168,40 @@ class Registry:
             fix = "restart the server" if version > known else "run `relay account list` once to upgrade it"
             raise StoreError(f"{self._path}: has schema {version}, this program reads {known}; {fix}")
         with closing(connection.cursor()) as cursor:
+            credentials = {row[0]: _credential(row) for row in cursor.execute(_CREDENTIALS)}
+            secrets: list[tuple[Any, ...]] = cursor.execute(
+                "SELECT value FROM secret WHERE name = ?", (SCRAM_SALTS,)
+            ).fetchall()
             return _Snapshot(
                 frozenset(row[0] for row in cursor.execute("SELECT id FROM account")),
-                {row[0]: _credential(row) for row in cursor.execute(_CREDENTIALS)},
+                frozenset(row[0] for row in cursor.execute("SELECT id FROM account WHERE disabled_at IS NULL")),
+                credentials,
                 {row[0]: _api_key(row) for row in cursor.execute(_API_KEYS)},
+                frozenset(one.scram.partition(":")[0] for one in credentials.values() if one is not None),
+                bytes(secrets[0][0]) if secrets else b"",
+                {row[0]: row[1] for row in cursor.execute("SELECT name, username FROM certificate")},
             )
 
 
 @lru_cache(maxsize=1024)  # many credentials share few rights, and reading them is half the work of a refresh
-def _rights(addresses: str, domains: str) -> SenderRights:
-    return SenderRights(tuple(json.loads(addresses)), tuple(json.loads(domains)))
+def _rights(addresses: str, domains: str, priority: int = 0) -> SenderRights:
+    return SenderRights(tuple(json.loads(addresses)), tuple(json.loads(domains)), priority)
+
+
+@lru_cache(maxsize=64)
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(json.loads(text))
 
 
 def _credential(row: tuple[Any, ...]) -> StoredCredential | None:
-    username, account, addresses, domains, password_hash, old_hash, old_hash_until, enabled = row
+    username, account, addresses, domains, password_hash, old_hash, old_hash_until, *rest = row
+    scram, old_scram, priority, tolerate, enabled = rest
     if not enabled:
         return None
-    rights = _rights(addresses, domains)
-    return StoredCredential(username, account, rights, password_hash, old_hash or "", old_hash_until or 0.0)
+    rights, until = _rights(addresses, domains, priority), old_hash_until or 0.0
+    return StoredCredential(
+        username, account, rights, password_hash, old_hash or "", until, scram or "", old_scram or "", _words(tolerate)
+    )
 
 
 def _api_key(row: tuple[Any, ...]) -> StoredApiKey:

@@ -1,124 +1,54 @@
 """Registry, as the operator changes it: the CLI's side of the file the server reads.
 
-Each change is one exclusive transaction in rollback-journal mode, so any number of commands and servers share the file.
-Opening creates the file (mode 0600, owned like its folder) and brings its schema up to date. Never sees a password:
-callers hand over hashes. Raises StoreError, one line with the fix; "not found" is a return value.
+In: what `registry_records` has checked. Out: records; each change is one transaction of `registry_file`, and what is
+new belongs to an account by `registry_accounts`. Never sees a password: callers hand over hashes. Raises StoreError,
+one line with the fix; "not found" is a return value.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import secrets
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Final, Self
-
-import apsw
+from typing import Self
 
 from relay.mail.errors import StoreError
 from relay.mail.session import SenderRights
 from relay.ports import Clock
-from relay.store.migrations import exclusive, migrate, migrations_of
-from relay.store.registry import REGISTRY_FILE
-from relay.store.usernames import account_id, named_account, sender_address, sender_domain, stored_username
-
-DEFAULT_ACCOUNT: Final = "default"
-_PATIENCE_MS: Final = 10_000
-_LONGEST_NOTE: Final = 200
-_CREDENTIALS: Final = (
-    "SELECT username, account, sender_addresses, sender_domains, note, created_at, rotated_at, old_hash_until,"
-    " disabled_at FROM credential"
+from relay.store.registry import SCRAM_SALTS
+from relay.store.registry_accounts import account_for, account_ids, insert_account
+from relay.store.registry_file import RegistryFile
+from relay.store.registry_records import (
+    CREDENTIALS,
+    AccountRecord,
+    Added,
+    ApiKeyRecord,
+    CertificateRecord,
+    CredentialRecord,
+    credential_record,
+    known_priority,
+    known_tolerance,
+    lists_of,
+    note_line,
+    tuple_of,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class AccountRecord:
-    """A tenant. Times are epoch seconds; `disabled_at` is None while enabled."""
-
-    id: str
-    display_name: str
-    created_at: float
-    disabled_at: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class CredentialRecord:
-    """An SMTP credential without its hashes, so no listing can show one."""
-
-    username: str
-    account: str
-    sender_addresses: tuple[str, ...]
-    sender_domains: tuple[str, ...]
-    note: str
-    created_at: float
-    rotated_at: float | None
-    old_password_until: float | None
-    disabled_at: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class ApiKeyRecord:
-    """An API key without its hash. `id` is the public part of the key."""
-
-    id: str
-    account: str
-    scopes: tuple[str, ...]
-    sender_addresses: tuple[str, ...]
-    sender_domains: tuple[str, ...]
-    note: str
-    created_at: float
-    disabled_at: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Added:
-    """Where something new belongs, and whether its account had to be created for it."""
-
-    name: str
-    account: str
-    account_created: bool
-
-
-def note_line(text: str) -> str:
-    """`text` when it is one printable line for people. Raises StoreError."""
-    if len(text) > _LONGEST_NOTE or not text.isprintable():
-        raise StoreError(f"note or name {text[:20]!r}...: use one line of {_LONGEST_NOTE} printable characters at most")
-    return text
-
-
-def sender_rights(addresses: Iterable[str], domains: Iterable[str]) -> SenderRights:
-    """Rights from what an operator typed, without repeats. Raises StoreError for what is no address or domain."""
-    return SenderRights(
-        tuple(dict.fromkeys(map(sender_address, addresses))), tuple(dict.fromkeys(map(sender_domain, domains)))
-    )
+from relay.store.usernames import account_id, stored_username
 
 
 class RegistryAdmin:
     """Reads and changes the registry; use as a context manager."""
 
-    def __init__(self, connection: apsw.Connection, path: Path, clock: Clock) -> None:
-        self._connection = connection
-        self._path = path
+    def __init__(self, file: RegistryFile, clock: Clock) -> None:
+        self._file = file
         self._clock = clock
 
     @classmethod
     def open(cls, var: Path, clock: Clock) -> Self:
-        """Open `var/registry.db`; creates folder and file where missing and applies migrations."""
-        path = var / REGISTRY_FILE
+        """Open `var/registry.db`, created where it is missing; what was to be forgotten by now is."""
+        admin = cls(RegistryFile.open(var), clock)
         try:
-            _create_private(path)
-            connection = apsw.Connection(os.fspath(path), flags=apsw.SQLITE_OPEN_READWRITE)
-        except OSError as error:
-            raise StoreError(f"{path}: {error.strerror}; run as the server's user or as root") from error
-        except apsw.Error as error:
-            raise StoreError(f"{path}: cannot open the registry ({error})") from error
-        admin = cls(connection, path, clock)
-        try:
-            with admin._errors():
-                _configure(connection)
-                migrate(connection, migrations_of("registry"))
+            admin._make_scram_secret()
             admin._forget_old_passwords()
         except BaseException:
             admin.close()
@@ -132,19 +62,19 @@ class RegistryAdmin:
         self.close()
 
     def close(self) -> None:
-        self._connection.close()
+        self._file.close()
 
     # --- accounts ------------------------------------------------------------------------------------------
 
     def add_account(self, name: str, display_name: str = "") -> None:
         """Create an account. Raises StoreError for a bad or taken id, and for one that other accounts' users name."""
-        with self._change():
-            if name in self._account_ids():
+        with self._file.change():
+            if name in account_ids(self._file):
                 raise StoreError(f"account {name!r} exists already; choose another id")
-            self._insert_account(account_id(name), note_line(display_name))
+            insert_account(self._file, account_id(name), note_line(display_name), self._clock.now())
 
     def accounts(self) -> list[AccountRecord]:
-        rows = self._rows("SELECT id, display_name, created_at, disabled_at FROM account ORDER BY id")
+        rows = self._file.rows("SELECT id, display_name, created_at, disabled_at FROM account ORDER BY id")
         return [AccountRecord(*row) for row in rows]
 
     def set_account_disabled(self, name: str, disabled: bool) -> bool:
@@ -154,55 +84,130 @@ class RegistryAdmin:
     # --- SMTP credentials ----------------------------------------------------------------------------------
 
     def add_credential(
-        self, username: str, account: str | None, password_hash: str, rights: SenderRights, note: str = ""
+        self,
+        username: str,
+        account: str | None,
+        password_hash: str,
+        rights: SenderRights,
+        note: str = "",
+        scram: str | None = None,
     ) -> Added:
-        """Create a credential, and its account where missing.
+        """Create a credential, and its account where missing. `scram` is the SCRAM verifier of the same password.
 
         Without `account` it is the existing one that the user name names, else `default`. Raises StoreError for a
         bad or taken name, a disabled account, and a name that speaks of another account than `account`.
         """
         username = stored_username(username)
-        with self._change():
-            if self._rows("SELECT 1 FROM credential WHERE username = ?", username):
+        with self._file.change():
+            if self._file.rows("SELECT 1 FROM credential WHERE username = ?", username):
                 raise StoreError(f"user name {username!r} is taken; choose another, or use `relay credential rotate`")
-            account, created = self._account_for(username, account)
-            self._connection.execute(
+            account, created = account_for(self._file, username, account, self._clock.now())
+            self._file.rows(
                 "INSERT INTO credential (username, account, password_hash, sender_addresses, sender_domains, note,"
-                " created_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (username, account, password_hash, *_lists(rights), note_line(note), self._clock.now()),
+                " created_at, scram, priority) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                username,
+                account,
+                password_hash,
+                *lists_of(rights),
+                note_line(note),
+                self._clock.now(),
+                scram,
+                rights.priority,
             )
         return Added(username, account, created)
 
     def credentials(self, account: str | None = None) -> list[CredentialRecord]:
         """All of them or one account's, by name."""
-        rows = self._rows(f"{_CREDENTIALS} WHERE ?1 IS NULL OR account = ?1 ORDER BY username", account)
-        return [_credential(row) for row in rows]
+        rows = self._file.rows(f"{CREDENTIALS} WHERE ?1 IS NULL OR account = ?1 ORDER BY username", account)
+        return [credential_record(row) for row in rows]
 
     def set_credential_disabled(self, username: str, disabled: bool) -> bool:
         """False: no such user name (the stored one, in any case of letters)."""
         return self._set_disabled("credential", "username", stored_username(username), disabled)
 
+    def set_priority(self, username: str, priority: int) -> bool:
+        """The highest priority its mail may ask for; False: no such user name. Raises StoreError."""
+        with self._file.change():
+            statement = "UPDATE credential SET priority = ? WHERE username = ? RETURNING 1"
+            return bool(self._file.rows(statement, known_priority(priority), stored_username(username)))
+
+    def set_tolerate(self, username: str, words: Iterable[str]) -> bool:
+        """What its clients may do wrong, from their next login on; False: no such user name. Raises StoreError."""
+        with self._file.change():
+            tolerated = json.dumps([known_tolerance(word) for word in dict.fromkeys(words)])
+            statement = "UPDATE credential SET tolerate = ? WHERE username = ? RETURNING 1"
+            return bool(self._file.rows(statement, tolerated, stored_username(username)))
+
     def rotate_credential(
-        self, username: str, rehash: Callable[[str], str], grace: float = 0.0
+        self, username: str, rehash: Callable[[str], str], grace: float = 0.0, scram: str | None = None
     ) -> CredentialRecord | None:
         """Give a credential a new password; None: no such user name.
 
-        `rehash` gets the present hash and returns the new one. With `grace` the present password stays good for that
-        many seconds; without, it and any older one end now.
+        `rehash` gets the present hash and returns the new one; `scram` is the new password's verifier. With `grace` the
+        present password stays good for that many seconds; without, it and any older one end now.
         """
         username = stored_username(username)
-        with self._change():
-            rows = self._rows("SELECT password_hash FROM credential WHERE username = ?", username)
+        with self._file.change():
+            rows = self._file.rows("SELECT password_hash, scram FROM credential WHERE username = ?", username)
             if not rows:
                 return None
-            present, now = rows[0][0], self._clock.now()
-            old = (present, now + grace) if grace > 0 else (None, None)
-            self._connection.execute(
-                "UPDATE credential SET password_hash = ?, old_hash = ?, old_hash_until = ?, rotated_at = ?"
-                " WHERE username = ?",
-                (rehash(present), *old, now, username),
+            (present, present_scram), now = rows[0], self._clock.now()
+            old = (present, now + grace, present_scram) if grace > 0 else (None, None, None)
+            self._file.rows(
+                "UPDATE credential SET password_hash = ?, old_hash = ?, old_hash_until = ?, old_scram = ?,"
+                " rotated_at = ?, scram = ? WHERE username = ?",
+                rehash(present),
+                *old,
+                now,
+                scram,
+                username,
             )
-            return _credential(self._rows(f"{_CREDENTIALS} WHERE username = ?", username)[0])
+            return credential_record(self._file.rows(f"{CREDENTIALS} WHERE username = ?", username)[0])
+
+    def scram_secret(self) -> bytes:
+        """What the salts of SCRAM verifiers are made with."""
+        found: bytes = self._file.rows("SELECT value FROM secret WHERE name = ?", SCRAM_SALTS)[0][0]
+        return found
+
+    def set_scram(self, username: str, password_hash: str, verifier: str) -> bool:
+        """Add a password's SCRAM verifier. False, and nothing done, where the password is not that of the hash."""
+        statement = "UPDATE credential SET scram = ? WHERE username = ? AND password_hash = ? RETURNING 1"
+        with self._file.change():
+            return bool(self._file.rows(statement, verifier, username, password_hash))
+
+    # --- client certificates -------------------------------------------------------------------------------
+
+    def add_certificate(self, name: str, username: str) -> bool:
+        """Let certificates of that name log in as the credential. False: no such user name.
+
+        Raises StoreError where the name stands for another credential.
+        """
+        username = stored_username(username)
+        with self._file.change():
+            if not self._file.rows("SELECT 1 FROM credential WHERE username = ?", username):
+                return False
+            held = self._file.rows("SELECT username FROM certificate WHERE name = ?", name)
+            if held and held[0][0] != username:
+                raise StoreError(
+                    f"certificate {name!r} stands for {held[0][0]!r}; remove it first: relay client-cert remove {name}"
+                )
+            self._file.rows(
+                "INSERT INTO certificate (name, username, created_at) VALUES (?, ?, ?) ON CONFLICT (name) DO NOTHING",
+                name,
+                username,
+                self._clock.now(),
+            )
+        return True
+
+    def certificates(self) -> list[CertificateRecord]:
+        """All of them, by user name."""
+        rows = self._file.rows("SELECT name, username, created_at FROM certificate ORDER BY username, name")
+        return [CertificateRecord(*row) for row in rows]
+
+    def remove_certificate(self, name: str) -> bool:
+        """False: no such name."""
+        with self._file.change():
+            return bool(self._file.rows("DELETE FROM certificate WHERE name = ? RETURNING 1", name))
 
     # --- API keys ------------------------------------------------------------------------------------------
 
@@ -216,23 +221,31 @@ class RegistryAdmin:
         note: str = "",
     ) -> Added:
         """Store a key's SHA-256 under its public id, and create its account where missing. Raises StoreError."""
-        with self._change():
-            account, created = self._account_for("", account)
-            self._connection.execute(
+        with self._file.change():
+            account, created = account_for(self._file, "", account, self._clock.now())
+            self._file.rows(
                 "INSERT INTO api_key (id, account, key_hash, scopes, sender_addresses, sender_domains, note,"
                 " created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (key_id, account, key_hash, json.dumps(scopes), *_lists(rights), note_line(note), self._clock.now()),
+                key_id,
+                account,
+                key_hash,
+                json.dumps(scopes),
+                *lists_of(rights),
+                note_line(note),
+                self._clock.now(),
             )
         return Added(key_id, account, created)
 
     def api_keys(self, account: str | None = None) -> list[ApiKeyRecord]:
         """All of them or one account's, oldest first."""
-        rows = self._rows(
+        rows = self._file.rows(
             "SELECT id, account, scopes, sender_addresses, sender_domains, note, created_at, disabled_at"
             " FROM api_key WHERE ?1 IS NULL OR account = ?1 ORDER BY created_at, id",
             account,
         )
-        return [ApiKeyRecord(row[0], row[1], _tuple(row[2]), _tuple(row[3]), _tuple(row[4]), *row[5:]) for row in rows]
+        return [
+            ApiKeyRecord(row[0], row[1], tuple_of(row[2]), tuple_of(row[3]), tuple_of(row[4]), *row[5:]) for row in rows
+        ]
 
     def set_api_key_disabled(self, key_id: str, disabled: bool) -> bool:
         """False: no such key."""
@@ -240,106 +253,31 @@ class RegistryAdmin:
 
     # --- inside --------------------------------------------------------------------------------------------
 
+    def _make_scram_secret(self) -> None:
+        if not self._file.rows("SELECT 1 FROM secret WHERE name = ?", SCRAM_SALTS):
+            with self._file.change():
+                statement = "INSERT OR IGNORE INTO secret (name, value) VALUES (?, ?)"
+                self._file.rows(statement, SCRAM_SALTS, secrets.token_bytes(32))
+
     def _forget_old_passwords(self) -> None:
         """Overwrite hashes whose grace is over; nobody can log in by them any more, and nobody shall crack them."""
-        if self._rows("SELECT 1 FROM credential WHERE old_hash_until <= ? LIMIT 1", self._clock.now()):
-            with self._change():
-                statement = "UPDATE credential SET old_hash = NULL, old_hash_until = NULL WHERE old_hash_until <= ?"
-                self._connection.execute(statement, (self._clock.now(),))
-
-    def _account_for(self, username: str, wanted: str | None) -> tuple[str, bool]:
-        """The account of something new, and whether it was created just now."""
-        known = self._account_ids()
-        account = wanted if wanted is not None else named_account(username, known) or DEFAULT_ACCOUNT
-        named = named_account(username, {*known, account_id(account)})
-        if named is not None and named != account:
-            raise StoreError(
-                f"user name {username!r} names account {named!r}, not {account!r}; pass --account {named}, or rename it"
-            )
-        if account not in known:
-            self._insert_account(account, "")
-        elif self._rows("SELECT 1 FROM account WHERE id = ? AND disabled_at IS NOT NULL", account):
-            raise StoreError(f"account {account!r} is disabled; enable it first: relay account enable {account}")
-        return account, account not in known
-
-    def _insert_account(self, name: str, display_name: str) -> None:
-        accounts = {*self._account_ids(), name}
-        for username, owner in self._rows("SELECT username, account FROM credential WHERE instr(username, '@') > 0"):
-            if owner != name and named_account(username, accounts) == name:
-                raise StoreError(
-                    f"account {name!r} would be named by user {username!r} of account {owner!r}; choose another id"
+        if self._file.rows("SELECT 1 FROM credential WHERE old_hash_until <= ? LIMIT 1", self._clock.now()):
+            with self._file.change():
+                statement = (
+                    "UPDATE credential SET old_hash = NULL, old_hash_until = NULL, old_scram = NULL"
+                    " WHERE old_hash_until <= ?"
                 )
-        self._connection.execute(
-            "INSERT INTO account (id, display_name, created_at) VALUES (?, ?, ?)",
-            (name, display_name, self._clock.now()),
-        )
-
-    def _account_ids(self) -> set[str]:
-        return {row[0] for row in self._rows("SELECT id FROM account")}
+                self._file.rows(statement, self._clock.now())
 
     def _set_disabled(self, table: str, key: str, name: str, disabled: bool) -> bool:
         """False: no such row. Disabling twice keeps the first time."""
         value = "coalesce(disabled_at, ?1)" if disabled else "NULL"
         statement = f"UPDATE {table} SET disabled_at = {value} WHERE {key} = ?2 RETURNING 1"  # noqa: S608 - our own text
-        with self._change():
-            return bool(self._rows(statement, self._clock.now(), name))
-
-    def _rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        with self._errors():
-            return self._connection.execute(statement, values).fetchall()
-
-    @contextmanager
-    def _change(self) -> Iterator[None]:
-        with self._errors(), exclusive(self._connection):
-            yield
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except apsw.BusyError as error:
-            raise StoreError(f"{self._path}: locked by another command; try again when it has ended") from error
-        except apsw.ReadOnlyError as error:
-            raise StoreError(f"{self._path}: not writable; run as the server's user or as root") from error
-        except apsw.Error as error:
-            raise StoreError(f"{self._path}: {error}; check disk and file, or restore a backup") from error
+        with self._file.change():
+            return bool(self._file.rows(statement, self._clock.now(), name))
 
 
-def _create_private(path: Path) -> None:
-    """Make the file before SQLite would, readable by its owner only; root makes it the folder's owner's."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW, 0o600)
-    except FileExistsError:
-        if path.stat().st_mode & 0o077:
-            path.chmod(0o600)
-        return
-    try:
-        folder = path.parent.stat()
-        if os.geteuid() == 0 and folder.st_uid != 0:
-            # The server runs as the folder's owner and has to read what root's command creates.
-            os.fchown(descriptor, folder.st_uid, folder.st_gid)
-    finally:
-        os.close(descriptor)
-
-
-def _configure(connection: apsw.Connection) -> None:
-    connection.set_busy_timeout(_PATIENCE_MS)
-    # Rollback journal, not WAL: rarely written, read by many, and one file to back up.
-    connection.pragma("journal_mode", "delete")
-    # FULL, and the folder synced after the journal is gone: a `disable` must survive power loss.
-    connection.pragma("synchronous", "extra")
-    connection.pragma("foreign_keys", True)
-    connection.pragma("secure_delete", True)  # a rotated hash leaves no copy in free pages
-
-
-def _lists(rights: SenderRights) -> tuple[str, str]:
-    return json.dumps(rights.addresses), json.dumps(rights.domains)
-
-
-def _credential(row: tuple[Any, ...]) -> CredentialRecord:
-    return CredentialRecord(row[0], row[1], _tuple(row[2]), _tuple(row[3]), *row[4:])
-
-
-def _tuple(text: str) -> tuple[str, ...]:
-    return tuple(json.loads(text))
+def keep_scram(var: Path, clock: Clock, username: str, password_hash: str, verifier: str) -> None:
+    """Add a verifier to the registry below `var` from a running server; in a thread, for it waits for the disk."""
+    with RegistryAdmin.open(var, clock) as admin:
+        admin.set_scram(username, password_hash, verifier)

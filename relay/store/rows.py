@@ -1,18 +1,23 @@
-"""Many rows, few statements: each SQLite call costs a hand-over of the interpreter lock, so batches go in chunks.
+"""Many rows, few statements.
 
-Statement texts repeat (chunk sizes are powers of two), so the connection's statement cache serves them.
+On the loop a statement a row, prepared once, is the least work. But each SQLite call hands over the interpreter lock,
+which a busy loop is slow to give back to the writer's thread: so what is more than a few rows goes in chunks. The texts
+repeat (there are two sizes of chunks), so the connection's statement cache serves them.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import Any
+from typing import Any, Final
 
 import apsw
 
-_CHUNKS = (64, 16, 4, 1)
+_CHUNKS: Final = (64, 16)
+_FEW: Final = min(_CHUNKS)
 
 Row = Sequence[Any]
 
@@ -23,17 +28,37 @@ def microseconds(seconds: float) -> int:
 
 
 def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """As many as there are, then the few that are left."""
     start = 0
     for size in _CHUNKS:
         while len(rows) - start >= size:
             yield rows[start : start + size]
             start += size
+    if start < len(rows):
+        yield rows[start:]
 
 
 @lru_cache(maxsize=256)
 def _placeholders(count: int, width: int) -> str:
     one = "(" + ",".join("?" * width) + ")"
     return ",".join([one] * count)
+
+
+@lru_cache(maxsize=64)
+def _insert_one(into: str, width: int) -> str:
+    return f"INSERT INTO {into} VALUES {_placeholders(1, width)}"  # noqa: S608 - our own text
+
+
+@lru_cache(maxsize=64)
+def _for_one(columns: str, statement: str) -> str:
+    """The statement for one row, with its values in the place of `v`; `""` where it asks more of `v` than its values.
+
+    Spares SQLite a table of its own for `v`, and one for what is to be changed.
+    """
+    for place, name in enumerate(columns.split(", "), 1):
+        statement = re.sub(rf"\bv\.{name}\b|\bSELECT {name} FROM v\b", f"?{place}", statement)
+    statement = re.sub(r"(?: FROM|,) v(?= WHERE\b)", "", statement)
+    return "" if re.search(r"\bv\b", statement) else statement
 
 
 def query(connection: apsw.Connection, text: str, bindings: Sequence[Any] = ()) -> list[Any]:
@@ -49,14 +74,27 @@ def value(connection: apsw.Connection, text: str, bindings: Sequence[Any] = ()) 
 def insert(connection: apsw.Connection, into: str, rows: Sequence[Row]) -> None:
     """`into` is `table(column, ...)`."""
     for chunk in _chunks(rows):
-        text = f"INSERT INTO {into} VALUES {_placeholders(len(chunk), len(chunk[0]))}"  # noqa: S608 - our own text
-        connection.execute(text, list(chain.from_iterable(chunk)))
+        width = len(chunk[0])
+        if len(chunk) < _FEW:
+            connection.executemany(_insert_one(into, width), chunk)
+        else:
+            text = f"INSERT INTO {into} VALUES {_placeholders(len(chunk), width)}"  # noqa: S608 - our own text
+            connection.execute(text, list(chain.from_iterable(chunk)))
 
 
 def update(connection: apsw.Connection, columns: str, statement: str, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
     """Run `statement` with `v(columns)` holding the rows; returns what it RETURNs."""
     returned: list[tuple[Any, ...]] = []
     for chunk in _chunks(rows):
-        text = f"WITH v({columns}) AS (VALUES {_placeholders(len(chunk), len(chunk[0]))}) {statement}"
-        returned += connection.execute(text, list(chain.from_iterable(chunk))).fetchall()
+        one = _for_one(columns, statement) if len(chunk) < _FEW else ""
+        if one:
+            returned += connection.executemany(one, chunk).fetchall()
+        else:
+            text = f"WITH v({columns}) AS (VALUES {_placeholders(len(chunk), len(chunk[0]))}) {statement}"
+            returned += connection.execute(text, list(chain.from_iterable(chunk))).fetchall()
     return returned
+
+
+def report_digest(key: str) -> bytes:
+    """Under which a report is remembered."""
+    return hashlib.blake2b(key.encode("utf-8"), digest_size=16).digest()

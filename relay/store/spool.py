@@ -7,50 +7,46 @@ Comes in: NewMessage, AttemptStart, AttemptEnd. Goes out: after the fsync, what 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import apsw
 
 from relay.mail.errors import StoreError
-from relay.ports import AttemptBegun, AttemptEnd, AttemptStart, Clock, NewMessage, QueuedMessage, QueuedRecipient
+from relay.mail.outcome import AfterDoubt
+from relay.ports import (
+    AttemptBegun,
+    AttemptEnd,
+    AttemptStart,
+    Clock,
+    Contact,
+    HandedOn,
+    NewMessage,
+    News,
+    QueuedMessage,
+    QueuedRecipient,
+    Told,
+    Watch,
+)
+from relay.store import contacts, spool_read, spool_verbs, spool_write
 from relay.store import dead as letters
-from relay.store import spool_read, spool_verbs, spool_write
-from relay.store.bodies import BodyFiles, IncomingFile
+from relay.store.bodies import BodyFiles, IncomingFile, StoredFile
 from relay.store.ids import IdSource, to_number, to_text
 from relay.store.migrations import migrate, migrations_of
 from relay.store.rows import microseconds, value
+from relay.store.spool_files import SpoolPaths, take_lock
 from relay.store.spool_verbs import Act, Acted, Change
 from relay.store.writer import GroupCommit
 
 _PAGE_SIZE: Final = 8192
 _CHANGED_AT_A_TIME: Final = 200
+# apsw forgets a statement after so many others, each row counted: enough for some commits without new mail.
+_STATEMENTS: Final = 300
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolPaths:
-    """Where spool number `number` lives under `<var>/spool`."""
-
-    folder: Path
-    number: int
-
-    @property
-    def database(self) -> Path:
-        return self.folder / f"{self.number}.db"
-
-    @property
-    def bodies(self) -> Path:
-        return self.folder / f"{self.number}.bodies"
-
-    @property
-    def lock(self) -> Path:
-        return self.folder / f"{self.number}.lock"
 
 
 class SqliteSpool:
@@ -65,7 +61,8 @@ class SqliteSpool:
         file_threshold: int,
         observe: Callable[[int, float], None],
         *,
-        hold_doubt: bool,
+        in_doubt: AfterDoubt,
+        repeats: Collection[str],
     ) -> None:
         self._paths = paths
         self._lock = lock
@@ -74,14 +71,19 @@ class SqliteSpool:
         self._bodies = BodyFiles(paths.bodies)
         last = value(connection, "SELECT coalesce(max(id), 0) FROM message")
         self._ids = IdSource(paths.number, clock, floor=last)
-        self.recovered = spool_write.recover(connection, clock.now(), hold=hold_doubt)
+        self.recovered = spool_write.recover(connection, clock.now(), in_doubt=in_doubt, repeats=repeats)
         self._bodies.remove_orphans([*spool_read.ids_with_files(connection), *letters.files(connection)])
-        batch = spool_write.Batch(clock, self._bodies, spool_write.last_sequence(connection))
+        self._watched = contacts.Watched()
+        batch = self._batch = spool_write.Batch(
+            clock, self._bodies, spool_write.last_sequence(connection), self._watched
+        )
         loop = asyncio.get_running_loop()
         self._reader = open_read_only(paths.database)
-        self._writer = GroupCommit(connection, batch.apply, batch.committed, loop, observe, clock.monotonic)
+        self._writer = GroupCommit(
+            connection, batch.apply, batch.committed, loop, observe, clock.monotonic, spool_write.is_cheap
+        )
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="spool-reader")
-        self._writing_files = ThreadPoolExecutor(4, thread_name_prefix="spool-bodies")
+        self._files = ThreadPoolExecutor(4, thread_name_prefix="spool-bodies")
 
     @classmethod
     def open(
@@ -92,16 +94,18 @@ class SqliteSpool:
         *,
         file_threshold: int,
         observe: Callable[[int, float], None] = lambda size, seconds: None,
-        hold_doubt: bool = False,
+        in_doubt: AfterDoubt = "retry",
+        repeats: Collection[str] = (),
     ) -> SqliteSpool:
         """Lock, create or migrate, recover. Raises StoreError.
 
-        `hold_doubt`: recipients of interrupted attempts are held instead of tried again.
+        `in_doubt`: what becomes of the recipients of interrupted attempts. `repeats`: candidates that carry a repeated
+        call out once.
         """
         paths = SpoolPaths(folder, number)
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = _lock(paths.lock)
+            lock = take_lock(paths.lock)
         except OSError as error:
             raise StoreError(
                 f"{folder}: cannot use the spool folder: {error.strerror}; check owner and mode"
@@ -109,7 +113,7 @@ class SqliteSpool:
         connection = None
         try:
             connection = _connect(paths.database)
-            return cls(paths, connection, lock, clock, file_threshold, observe, hold_doubt=hold_doubt)
+            return cls(paths, connection, lock, clock, file_threshold, observe, in_doubt=in_doubt, repeats=repeats)
         except BaseException as error:
             if connection is not None:
                 connection.close()
@@ -121,7 +125,7 @@ class SqliteSpool:
     async def close(self) -> None:
         await self._writer.close()
         self._reading.shutdown()
-        self._writing_files.shutdown()
+        self._files.shutdown()
         self._reader.close()
         os.close(self._lock)
 
@@ -131,7 +135,9 @@ class SqliteSpool:
         return to_text(self._ids.next())
 
     async def enqueue(self, message: NewMessage) -> QueuedMessage:
-        await self._store(spool_write.Enqueue(message, message.size > self._file_threshold or message.tail is not None))
+        in_file = message.size > self._file_threshold or message.tail is not None
+        operation = spool_write.Enqueue(message, in_file)
+        await (self._store(operation) if in_file else self._writer.submit(operation))
         return queued(message)
 
     async def _store(self, operation: spool_write.Enqueue | letters.Again) -> Any:
@@ -139,7 +145,7 @@ class SqliteSpool:
         message, in_file = operation.message, operation.in_file
         if in_file:
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._writing_files, self._write_body, message)
+            await loop.run_in_executor(self._files, self._write_body, message)
         try:
             return await self._writer.submit(operation)
         except StoreError:
@@ -166,16 +172,30 @@ class SqliteSpool:
         return queued(end.notice) if end.notice else None
 
     async def read_content(self, message_id: str) -> bytes:
+        content = await self._stored_content(message_id)
+        if content is not None:
+            return content
+        return await asyncio.get_running_loop().run_in_executor(self._reading, self._bodies.read, message_id)
+
+    async def open_content(self, message_id: str) -> bytes | StoredFile:
+        content = await self._stored_content(message_id)
+        if content is not None:
+            return content
+        open_file, path = partial(StoredFile, threads=self._files), self._bodies.path(message_id)
+        return await asyncio.get_running_loop().run_in_executor(self._files, open_file, path)
+
+    async def _stored_content(self, message_id: str) -> bytes | None:
+        """None where it is in a file."""
         content = await self._read(spool_read.content, to_number(message_id))
         if content is None:
             raise StoreError(f"message {message_id} has no stored content")
-        if content == spool_read.IN_FILE:
-            return await asyncio.get_running_loop().run_in_executor(self._reading, self._bodies.read, message_id)
-        assert isinstance(content, bytes)
-        return content
+        return None if isinstance(content, str) else content
 
     async def due(self, after: float, until: float, limit: int) -> list[QueuedMessage]:
         return await self._read(spool_read.due, after, until, limit)
+
+    async def urgent(self, until: float, limit: int) -> list[QueuedMessage]:
+        return await self._read(spool_read.urgent, until, limit)
 
     async def pull_in(self, latest: float) -> int:
         pulled: int = await self._writer.submit(spool_write.PullIn(latest))
@@ -229,6 +249,27 @@ class SqliteSpool:
         ended: bool = await self._writer.submit(spool_write.EndWaiting(end))
         return ended
 
+    async def digests(self, since: float, limit: int) -> list[tuple[bytes, int, float]]:
+        """Digest, id and time received of the last `limit` messages that came in since then, oldest first."""
+        return await self._read(spool_read.digests, since, limit)
+
+    async def handed_on(self, remote_ids: Sequence[str]) -> list[HandedOn]:
+        """Recipients that ended under one of these names of theirs at a next hop."""
+        return await self._read(spool_read.handed_on, tuple(remote_ids))
+
+    async def sent_to(self, message_id: str) -> list[HandedOn]:
+        """All recipients of a message, ended or not; nothing where the spool does not know it any more."""
+        return await self._read(spool_read.sent_to, to_number(message_id))
+
+    async def reported(self, keys: Sequence[str]) -> set[str]:
+        """Those of these keys of later news that are on disk."""
+        return await self._read(spool_read.reported, tuple(keys))
+
+    async def report(self, news: Sequence[News]) -> list[bool]:
+        """Write later news with its notices, once each; says of each whether it was new and changed anything."""
+        written: list[bool] = await self._writer.submit(spool_write.Reported(tuple(news)))
+        return written
+
     async def dead(
         self, selection: spool_verbs.Selection, after: str | None, limit: int
     ) -> tuple[list[dict[str, Any]], str | None]:
@@ -264,9 +305,54 @@ class SqliteSpool:
         gone: int = await self._writer.submit(letters.Bury(numbers)) if numbers else 0
         return gone
 
+    # --- contacts ------------------------------------------------------------------------------------------
+
+    def watch(self, watches: Sequence[Watch]) -> None:
+        """What marketing platforms hear of from now on."""
+        self._watched.follow(watches)
+
+    async def contacts_due(self, name: str, until: float, limit: int) -> list[Contact]:
+        return await self._read(contacts.due, name, until, limit)
+
+    async def contacts_told(self, told: Sequence[Told]) -> None:
+        await self._writer.submit(contacts.Tell(tuple(told)))
+
+    async def contacts_waiting(self, name: str) -> int:
+        return await self._read(contacts.waiting, name)
+
+    async def contact_erase(self, names: Sequence[str], address: str) -> None:
+        await self._writer.submit(contacts.Erase(tuple(names), address, self._clock.now()))
+
+    async def contacts_again(self, name: str) -> int:
+        """Returns how many are due now."""
+        found, after = await self._writer.submit(contacts.TellAgain(name, self._clock.now(), ""))
+        while after:
+            more, after = await self._writer.submit(contacts.TellAgain(name, self._clock.now(), after))
+            found += more
+        return int(found)
+
+    async def contacts_forget(self, name: str) -> int:
+        """Returns how many will never be told."""
+        gone = last = await self._writer.submit(contacts.Forget(name))
+        while last == contacts.STRETCH:
+            last = await self._writer.submit(contacts.Forget(name))
+            gone += last
+        return int(gone)
+
+    # --- housekeeping --------------------------------------------------------------------------------------
+
+    @property
+    def taken(self) -> int:
+        """Messages stored since it was opened, notices among them."""
+        return self._batch.taken
+
     async def prune(self, before: float, limit: int) -> int:
-        """Forget finished messages received before `before`, at most `limit`; returns how many."""
-        gone: int = await self._writer.submit(spool_write.Prune(before, limit))
+        """Forget what was finished and received before `before`, at most `limit` messages; returns how many.
+
+        The reader finds it: to step over a long queue of that age would hold up the writer, and all mail.
+        """
+        finished = await self._read(spool_read.finished, before, limit)
+        gone: int = await self._writer.submit(spool_write.Prune(finished, before, limit))
         return gone
 
     async def _read(self, function: Callable[..., _T], *arguments: Any) -> _T:
@@ -279,6 +365,7 @@ class SqliteSpool:
 
 def queued(message: NewMessage) -> QueuedMessage:
     """A message just committed, with all its recipients due at once."""
+    since = message.since
     return QueuedMessage(
         id=message.id,
         account=message.account,
@@ -288,8 +375,7 @@ def queued(message: NewMessage) -> QueuedMessage:
         received_at=message.received_at,
         tags=message.tags,
         due=tuple(
-            QueuedRecipient(index, recipient, 0, message.received_at)
-            for index, recipient in enumerate(message.envelope.recipients)
+            [QueuedRecipient(index, recipient, 0, since) for index, recipient in enumerate(message.envelope.recipients)]
         ),
         content=message.content if message.tail is None else None,
     )
@@ -308,7 +394,7 @@ def open_read_only(path: Path) -> apsw.Connection:
 def _connect(path: Path) -> apsw.Connection:
     previous = os.umask(0o077)
     try:
-        connection = apsw.Connection(str(path))
+        connection = apsw.Connection(str(path), statementcachesize=_STATEMENTS)
         try:
             _prepare(connection)
         except BaseException:
@@ -328,15 +414,3 @@ def _prepare(connection: apsw.Connection) -> None:
     connection.execute("PRAGMA cache_size=-65536")
     connection.execute("PRAGMA temp_store=MEMORY")
     migrate(connection, migrations_of("spool"))
-
-
-def _lock(path: Path) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise StoreError(
-            f"{path}: another server uses this spool; stop it or set server.var to another folder"
-        ) from None
-    return descriptor

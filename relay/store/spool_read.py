@@ -12,14 +12,16 @@ import apsw
 
 from relay.mail.envelope import Envelope, Recipient
 from relay.mail.lifecycle import State
-from relay.ports import QueuedMessage, QueuedRecipient
-from relay.store.ids import to_text
-from relay.store.rows import microseconds, query, value
+from relay.ports import HandedOn, QueuedMessage, QueuedRecipient
+from relay.store.doubts import doubt_of
+from relay.store.ids import ID_BITS_BELOW_TIME, to_text
+from relay.store.rows import microseconds, query, report_digest, value
 
 IN_FILE: Final = "file"
 
 _WAITING = (
-    "SELECT r.message, r.n, r.address, r.notify, r.orcpt, r.attempts, r.next_at, r.via, r.told,"
+    "SELECT r.message, r.n, r.address, r.notify, r.orcpt, r.attempts, r.next_at, r.via, r.told, r.awaits,"
+    " r.remote_id, r.doubt,"
     " m.account, m.username, m.reverse_path, m.options, m.size, m.received_at, m.tags"
     " FROM recipient r JOIN message m ON m.id = r.message"
 )
@@ -32,6 +34,22 @@ _DUE = _WAITING + (  # noqa: S608
     "   ORDER BY next_at LIMIT 1 OFFSET ?3), ?2)"
     " ORDER BY r.next_at, r.message, r.n"
 )
+
+_URGENT = _WAITING + (
+    " WHERE r.state < 2 AND r.priority > 0 AND r.next_at <= ?"
+    " ORDER BY r.priority DESC, r.next_at, r.message, r.n LIMIT ?"
+)
+
+_HANDED_ON = _WAITING.replace("SELECT ", "SELECT r.state, ", 1) + (  # noqa: S608
+    " WHERE r.remote_id <> '' AND r.remote_id IN (SELECT value FROM json_each(?)) AND (r.state >= 10 OR r.awaits <> '')"
+)
+_REPORTED: Final = "SELECT 1 FROM report WHERE digest = ?"
+_ATTEMPTS_OF: Final = (
+    "SELECT message, transport, recipients FROM attempt WHERE message IN (SELECT value FROM json_each(?))"
+    " ORDER BY message, id"
+)
+
+_SENT_TO = _WAITING.replace("SELECT ", "SELECT r.state, ", 1) + " WHERE r.message = ? ORDER BY r.n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +80,76 @@ def due(connection: apsw.Connection, after: float, until: float, limit: int) -> 
     return _messages(query(connection, _DUE, (microseconds(after), microseconds(until), limit - 1)))
 
 
+def urgent(connection: apsw.Connection, until: float, limit: int) -> list[QueuedMessage]:
+    """See ports.Spool.urgent."""
+    return _messages(query(connection, _URGENT, (microseconds(until), limit)))
+
+
 def waiting(connection: apsw.Connection, number: int, indexes: Sequence[int]) -> QueuedMessage | None:
     """Those of these recipients of a message that are not finished, or None."""
     found = _messages(query(connection, _THESE, (number, json.dumps(indexes))))
     return found[0] if found else None
 
 
+def digests(connection: apsw.Connection, since: float, limit: int) -> list[tuple[bytes, int, float]]:
+    """Digest, id and time of the last `limit` that came in since then, oldest first.
+
+    Ids grow with time, so only the right edge is read.
+    """
+    rows = query(
+        connection,
+        "SELECT digest, id, received_at FROM message WHERE id >= ? AND digest <> x'' ORDER BY id DESC LIMIT ?",
+        (max(0, int(since * 1000)) << ID_BITS_BELOW_TIME, limit),
+    )
+    return [(digest, number, received_at / 1e6) for digest, number, received_at in reversed(rows)]
+
+
+def finished(connection: apsw.Connection, before: float, limit: int) -> tuple[int, ...]:
+    """The oldest messages from before then that are finished and no dead letter; nothing makes them anything else.
+
+    Ids grow with time, so they stand at the left edge; what still waits there is stepped over.
+    """
+    rows = query(
+        connection,
+        "SELECT id FROM message WHERE id < ? AND id NOT IN (SELECT message FROM body)"
+        " AND id NOT IN (SELECT message FROM dead) ORDER BY id LIMIT ?",
+        (int(before * 1000) << ID_BITS_BELOW_TIME, limit),
+    )
+    return tuple(number for (number,) in rows)
+
+
+def handed_on(connection: apsw.Connection, remote_ids: Sequence[str]) -> list[HandedOn]:
+    """Recipients that were handed on under one of these names."""
+    rows = query(connection, _HANDED_ON, (json.dumps(remote_ids),))
+    taken_by = _last_ways(connection, {number for _, number, *_ in rows})
+    return [HandedOn(_messages([rest])[0], State(state), taken_by.get((rest[0], rest[1]), "")) for state, *rest in rows]
+
+
+def reported(connection: apsw.Connection, keys: Sequence[str]) -> set[str]:
+    """Those that were taken before, as far as they are remembered."""
+    return {key for key in keys if value(connection, _REPORTED, (report_digest(key),))}
+
+
+def _last_ways(connection: apsw.Connection, numbers: Iterable[int]) -> dict[tuple[int, int], str]:
+    """By message and recipient the candidate of the last attempt, which is the one that gave the remote id."""
+    attempts = query(connection, _ATTEMPTS_OF, (json.dumps(list(numbers)),))
+    return {(number, n): way for number, way, indexes in attempts for n in json.loads(indexes)}
+
+
+def sent_to(connection: apsw.Connection, number: int) -> list[HandedOn]:
+    """All recipients of a message, whatever became of them."""
+    rows = query(connection, _SENT_TO, (number,))
+    return [HandedOn(_messages([rest])[0], State(state)) for state, *rest in rows]
+
+
 def _messages(rows: Iterable[Any]) -> list[QueuedMessage]:
     messages: dict[int, tuple[Any, list[QueuedRecipient]]] = {}
     for row in rows:
-        number, n, address, notify, orcpt, attempts, next_at, via, told, *message = row
+        number, n, address, notify, orcpt, attempts, next_at, via, told, awaits, remote_id, doubt, *message = row
         recipient = Recipient(address, tuple(notify.split(",")) if notify else (), orcpt)
-        one = QueuedRecipient(n, recipient, attempts, next_at / 1e6, via, bool(told))
+        one = QueuedRecipient(
+            n, recipient, attempts, next_at / 1e6, via, bool(told), awaits, remote_id, doubt_of(doubt)
+        )
         messages.setdefault(number, (message, []))[1].append(one)
     return [_queued(number, message, recipients) for number, (message, recipients) in messages.items()]
 
@@ -136,7 +212,7 @@ def listing(
 def recipients(connection: apsw.Connection, number: int) -> list[dict[str, Any]]:
     rows = query(
         connection,
-        "SELECT n, address, state, attempts, next_at, reply, remote_id, via"
+        "SELECT n, address, state, attempts, next_at, reply, remote_id, via, doubt"
         " FROM recipient WHERE message = ? ORDER BY n",
         (number,),
     )
@@ -149,8 +225,9 @@ def recipients(connection: apsw.Connection, number: int) -> list[dict[str, Any]]
             "reply": reply,
             "remote_id": remote_id,
             "via": via or None,
+            "doubt": json.loads(doubt) if doubt else None,
         }
-        for _, address, state, attempts, next_at, reply, remote_id, via in rows
+        for _, address, state, attempts, next_at, reply, remote_id, via, doubt in rows
     ]
 
 
@@ -158,12 +235,13 @@ def describe(connection: apsw.Connection, number: int) -> dict[str, Any] | None:
     """One message with recipients, attempts and events, or None. `seq` counts attempts and events together."""
     rows = query(
         connection,
-        "SELECT account, username, reverse_path, size, received_at, client_message_id, tags FROM message WHERE id = ?",
+        "SELECT account, username, reverse_path, size, received_at, client_message_id, tags, options FROM message"
+        " WHERE id = ?",
         (number,),
     )
     if not rows:
         return None
-    account, username, reverse_path, size, received_at, client_message_id, tags = rows[0]
+    account, username, reverse_path, size, received_at, client_message_id, tags, options = rows[0]
     return {
         "id": to_text(number),
         "account": account,
@@ -173,6 +251,7 @@ def describe(connection: apsw.Connection, number: int) -> dict[str, Any] | None:
         "received_at": iso(received_at),
         "message_id": client_message_id,
         "tags": json.loads(tags) if tags else [],
+        "options": json.loads(options) if options else {},
         "recipients": recipients(connection, number),
         "attempts": [
             {
@@ -184,10 +263,11 @@ def describe(connection: apsw.Connection, number: int) -> dict[str, Any] | None:
                 "host": host,
                 "tls": tls,
                 "recipients": json.loads(indexes),
+                "asks": bool(asks),
             }
-            for seq, started_at, ended_at, transport, destination, host, tls, indexes in query(
+            for seq, started_at, ended_at, transport, destination, host, tls, indexes, asks in query(
                 connection,
-                "SELECT id, started_at, ended_at, transport, destination, host, tls, recipients FROM attempt"
+                "SELECT id, started_at, ended_at, transport, destination, host, tls, recipients, asks FROM attempt"
                 " WHERE message = ? ORDER BY id",
                 (number,),
             )

@@ -115,6 +115,8 @@ class Found:
     state: State
     reply: str
     remote_id: str
+    awaits: str
+    doubt: str
 
 
 @dataclass(slots=True)
@@ -171,7 +173,7 @@ def recheck(connection: apsw.Connection, change: Change) -> list[Found]:
 def _select(connection: apsw.Connection, act: Act, source: str, places: list[Any], limit: int) -> list[Found]:
     conditions, bindings = _conditions(act)
     text = (
-        f"SELECT r.message, r.n, r.address, r.state, r.reply, r.remote_id, {IN_FLIGHT} FROM {source}"  # noqa: S608
+        f"SELECT r.message, r.n, r.address, r.state, r.reply, r.remote_id, r.awaits, r.doubt, {IN_FLIGHT} FROM {source}"  # noqa: S608
         f" AND {' AND '.join(conditions)} ORDER BY r.message, r.n LIMIT ?"
     )
     return [
@@ -181,8 +183,10 @@ def _select(connection: apsw.Connection, act: Act, source: str, places: list[Any
             State(state),
             reply,
             remote_id,
+            awaits,
+            doubt,
         )
-        for number, n, address, state, reply, remote_id, in_flight in query(
+        for number, n, address, state, reply, remote_id, awaits, doubt, in_flight in query(
             connection, text, [*places, *bindings, limit]
         )
     ]
@@ -228,7 +232,9 @@ def changes(found: Sequence[Found], act: Act, at: int, sequence: Callable[[], in
         state = next_state(one.state, kind) if kind and not stays else one.state
         next_at = due_at[one.number] if state < State.HELD else 0
         reply = "cancelled by the operator" if verb is Verb.CANCEL else one.reply
-        rows.settled.append((one.number, index, int(state), 0, next_at, reply, one.remote_id, 0))
+        # Another way is another way, whatever the one that took it may report yet.
+        awaits = "" if verb is Verb.REROUTE else one.awaits
+        rows.settled.append((one.number, index, int(state), 0, next_at, reply, one.remote_id, 0, awaits, one.doubt))
         if verb is Verb.REROUTE:
             rows.ways.append((one.number, index, act.via))
         if verb is Verb.CANCEL:

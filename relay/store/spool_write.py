@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Final
 
 import apsw
@@ -12,32 +13,51 @@ import apsw
 from relay import faults
 from relay.mail.envelope import Envelope
 from relay.mail.event import EventKind
-from relay.mail.lifecycle import MAYBE_DELIVERED, State, next_state
-from relay.ports import AttemptBegun, AttemptEnd, AttemptStart, Clock, NewMessage
+from relay.mail.frozen import frozen
+from relay.mail.lifecycle import MAYBE_DELIVERED, TRANSITIONS, State, next_state
+from relay.mail.outcome import AfterDoubt
+from relay.ports import AttemptBegun, AttemptEnd, AttemptStart, Clock, Doubt, NewMessage, News
+from relay.store import contacts
 from relay.store.bodies import BodyFiles
 from relay.store.dead import Again, Bury
-from relay.store.ids import ID_BITS_BELOW_TIME, to_number, to_text
-from relay.store.rows import Row, insert, microseconds, query, update, value
+from relay.store.doubts import text_of
+from relay.store.ids import to_number, to_text
+from relay.store.rows import Row, insert, microseconds, query, report_digest, update, value
 from relay.store.spool_verbs import IN_FLIGHT, Acted, Change, changes, recheck
 
-_MESSAGE: Final = "message(id, account, username, reverse_path, options, size, received_at, client_message_id, tags)"
+_FEW_ROWS: Final = 16
+_SMALL_BODY: Final = 65_536
+_REPORTS_EACH: Final = 5  # delivered, opened, clicked ...
+
+_MESSAGE: Final = (
+    "message(id, account, username, reverse_path, options, size, received_at, client_message_id, tags, digest)"
+)
 _BODY: Final = "body(message, content)"
 _RECIPIENT: Final = "recipient(message, n, address, notify, orcpt, state, attempts, next_at, reply, remote_id)"
-_ATTEMPT: Final = "attempt(message, id, recipients, transport, destination, started_at)"
+_ATTEMPT: Final = "attempt(message, id, recipients, transport, destination, started_at, asks)"
 _EVENT: Final = "event(message, seq, at, n, kind, reply)"
 
+_SETTLED: Final = "message, n, state, tried, next_at, reply, remote_id, told, awaits, doubt"
 _SETTLE: Final = (
     "UPDATE recipient SET state = v.state, attempts = attempts + v.tried, next_at = v.next_at,"
-    " reply = v.reply, remote_id = v.remote_id, told = max(recipient.told, v.told)"
+    " reply = v.reply, remote_id = v.remote_id, told = max(recipient.told, v.told), awaits = v.awaits,"
+    " doubt = v.doubt"
     " FROM v WHERE recipient.message = v.message AND recipient.n = v.n AND recipient.state < 10"
 )
+_URGENT: Final = "UPDATE recipient SET priority = v.priority FROM v WHERE recipient.message = v.message"
 _CLOSE_ATTEMPT: Final = (
     "UPDATE attempt SET ended_at = v.ended_at, host = v.host, tls = v.tls"
     " FROM v WHERE attempt.message = v.message AND attempt.id = v.id"
 )
 _STILL_WAITING: Final = (
-    "SELECT v.place, v.n FROM v JOIN recipient ON recipient.message = v.message AND recipient.n = v.n"
-    " WHERE recipient.state < 2 AND recipient.next_at <= v.at AND recipient.via IN ('', v.way)"
+    "SELECT v.place, v.n FROM recipient, v WHERE recipient.message = v.message AND recipient.n = v.n"
+    " AND recipient.state < 2 AND recipient.next_at <= v.at AND (recipient.doubt <> '') = v.asks"
+    " AND (v.asks OR recipient.via IN ('', v.way))"
+)
+# `state < 2` in so many words: else the index is not used, and the writer reads all the history there is.
+PULL_IN: Final = (
+    "UPDATE recipient SET next_at = ? WHERE next_at > ? AND state < 2"  # noqa: S608 - our own text
+    f" AND state = {int(State.DEFERRED)}"
 )
 _REROUTE: Final = (
     "UPDATE recipient SET via = v.via FROM v WHERE recipient.message = v.message AND recipient.n = v.n RETURNING 1"
@@ -56,48 +76,99 @@ _DROP_BODY: Final = (
 )
 _KEEP_DEAD: Final = (
     "INSERT INTO dead(message, ended_at, size, content)"
-    " SELECT v.message, v.ended_at, m.size, v.content FROM v JOIN message m ON m.id = v.message RETURNING 1"
+    " SELECT v.message, v.ended_at, m.size, v.content FROM message m, v WHERE m.id = v.message RETURNING 1"
 )
 _SENT_AGAIN: Final = "UPDATE dead SET again = ? WHERE message = ? AND again IS NULL RETURNING 1"
 _BURY: Final = "DELETE FROM dead WHERE message IN (SELECT m FROM v) RETURNING message, content IS NULL"
+_FORGET_REPORTS: Final = (
+    "DELETE FROM report WHERE digest IN (SELECT digest FROM report WHERE at < ? ORDER BY at LIMIT ?) RETURNING 1"
+)
+_TAKEN: Final = "INSERT INTO report(digest, at) VALUES (?, ?) ON CONFLICT DO NOTHING RETURNING 1"
+_STATE: Final = "SELECT state FROM recipient WHERE message = ? AND n = ? AND (state >= 10 OR awaits <> '')"
+_LATER: Final = "UPDATE recipient SET state = ?, reply = ?, awaits = '' WHERE message = ? AND n = ?"
+_ADDRESS: Final = "SELECT address FROM recipient WHERE message = ? AND n = ?"
+_CHANGING: Final = (EventKind.DELIVERED, EventKind.BOUNCED)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Enqueue:
     message: NewMessage
     in_file: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Prune:
-    """Forget finished messages received before `before` (seconds since the epoch), at most `limit`, oldest first."""
+    """Forget these messages, which are finished, and the oldest reports from before `before`.
 
+    Of those at most so many as may belong to `limit` messages.
+    """
+
+    finished: tuple[int, ...]
     before: float
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PullIn:
     """Recipients put off until after `latest` (seconds since the epoch) are due at once."""
 
     latest: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EndWaiting:
     """End recipients that wait, without an attempt; nothing is written where one has ended or is in flight."""
 
     end: AttemptEnd
 
 
+@frozen
+class Reported:
+    """Later news of recipients that had ended here."""
+
+    news: tuple[News, ...]
+
+
+_OPTIONS: Final = (
+    "ret",
+    "envid",
+    "body_8bit",
+    "smtputf8",
+    "retry",
+    "expires_at",
+    "hold_until",
+    "hold_request",
+    "priority",
+    "deliver_by",
+    "by_mode",
+    "by_trace",
+    "requiretls",
+    "binary",
+    "submitter",
+)
+_given_options: Final = attrgetter(*_OPTIONS)
+_DEFAULT_OPTIONS: Final[tuple[Any, ...]] = _given_options(Envelope(None, ()))
+
+
+def is_cheap(operation: Any) -> bool:
+    """Whether it is a few small rows at the end of their tables, or by key."""
+    if isinstance(operation, Enqueue):
+        recipients = len(operation.message.envelope.recipients)
+        return recipients <= _FEW_ROWS and (operation.in_file or operation.message.size <= _SMALL_BODY)
+    if isinstance(operation, AttemptStart):
+        return len(operation.recipients) <= _FEW_ROWS
+    if isinstance(operation, contacts.Tell):
+        return len(operation.told) <= _FEW_ROWS
+    return isinstance(operation, AttemptEnd) and len(operation.results) <= _FEW_ROWS
+
+
 def envelope_options(envelope: Envelope) -> str:
     """What is not default, as JSON; `""` when all is."""
-    options = {
-        name: given
-        for name in ("ret", "envid", "body_8bit", "smtputf8", "retry", "expires_at")
-        if (given := getattr(envelope, name)) not in (None, False, "")
-    }
-    return json.dumps(options) if options else ""
+    given = _given_options(envelope)
+    if given == _DEFAULT_OPTIONS:
+        return ""
+    asked = zip(_OPTIONS, given, _DEFAULT_OPTIONS, strict=True)
+    return json.dumps({name: value for name, value, default in asked if value != default})
 
 
 @dataclass(slots=True)
@@ -107,42 +178,56 @@ class _Rows:
     messages: list[Row] = field(default_factory=list)
     bodies: list[Row] = field(default_factory=list)
     recipients: list[Row] = field(default_factory=list)
+    priorities: list[Row] = field(default_factory=list)
     events: list[Row] = field(default_factory=list)
     settled: list[Row] = field(default_factory=list)
     closed: list[Row] = field(default_factory=list)
     ended: set[int] = field(default_factory=set)
+    noted: list[tuple[int, str, str, int]] = field(default_factory=list)
 
 
 class Batch:
     """Applies the operations of one commit. Lives in the writer thread."""
 
-    def __init__(self, clock: Clock, bodies: BodyFiles, floor: int) -> None:
-        """`floor`: the highest number events and attempts have so far, for a clock may have jumped back."""
+    def __init__(self, clock: Clock, bodies: BodyFiles, floor: int, watched: contacts.Watched) -> None:
+        """`floor`: the highest number events and attempts have so far, for a clock may have jumped back.
+
+        `watched`: events that marketing platforms hear of. `taken` counts messages.
+        """
+        self._watched = watched
         self._clock = clock
         self._bodies = bodies
         self._sequence = max(microseconds(clock.now()), floor)
+        self.taken = 0
         self._finished_files: list[str] = []
+        self._collects: dict[type[Any], Callable[[_Rows, Any], None]] = {
+            Enqueue: lambda rows, one: self._enqueue(rows, one.message, in_file=one.in_file),
+            AttemptEnd: self._end,
+        }
+        self._verbs: dict[type[Any], Callable[[apsw.Connection, Any], Any]] = {
+            Change: self._act,
+            Prune: _prune,
+            Again: self._again,
+            Bury: self._bury,
+            EndWaiting: self._end_waiting,
+            Reported: self._report,
+            PullIn: self._pull_in,
+            **contacts.VERBS,
+        }
 
     def apply(self, connection: apsw.Connection, operations: Sequence[Any]) -> list[Any]:
         """Rows of all operations first, in few statements; then what reads them: the operator's verbs and attempts."""
         rows = _Rows()
         for operation in operations:
-            self._collect(rows, operation)
+            collect = self._collects.get(type(operation))
+            if collect is not None:
+                collect(rows, operation)
         self._write(connection, rows)
         results: list[Any] = [None] * len(operations)
         for place, operation in enumerate(operations):
-            if isinstance(operation, Change):
-                results[place] = self._act(connection, operation)
-            elif isinstance(operation, Prune):
-                results[place] = _prune(connection, operation)
-            elif isinstance(operation, Again):
-                results[place] = self._again(connection, operation)
-            elif isinstance(operation, Bury):
-                results[place] = self._bury(connection, operation)
-            elif isinstance(operation, EndWaiting):
-                results[place] = self._end_waiting(connection, operation)
-            elif isinstance(operation, PullIn):
-                results[place] = self._pull_in(connection, operation)
+            verb = self._verbs.get(type(operation))
+            if verb is not None:
+                results[place] = verb(connection, operation)
         starts = {place: start for place, start in enumerate(operations) if isinstance(start, AttemptStart)}
         for place, begun in self._begin(connection, starts):
             results[place] = begun
@@ -156,9 +241,12 @@ class Batch:
         insert(connection, _MESSAGE, rows.messages)
         insert(connection, _BODY, rows.bodies)
         insert(connection, _RECIPIENT, rows.recipients)
-        update(connection, "message, n, state, tried, next_at, reply, remote_id, told", _SETTLE, rows.settled)
+        update(connection, "message, priority", _URGENT, rows.priorities)
+        update(connection, _SETTLED, _SETTLE, rows.settled)
         update(connection, "message, id, ended_at, host, tls", _CLOSE_ATTEMPT, rows.closed)
         insert(connection, _EVENT, rows.events)
+        if rows.noted:
+            self._watched.note(connection, rows.noted, self._clock.now())
         dropped = update(connection, "message", _DROP_BODY, [(message,) for message in rows.ended])
         self._finished_files = [to_text(message) for message, in_file, dead, _ in dropped if in_file and not dead]
         kept = [(message, content) for message, _, dead, content in dropped if dead]
@@ -166,17 +254,12 @@ class Batch:
             at = microseconds(self._clock.now())
             update(connection, "message, ended_at, content", _KEEP_DEAD, [(one[0], at, one[1]) for one in kept])
 
-    def _collect(self, rows: _Rows, operation: Any) -> None:
-        if isinstance(operation, Enqueue):
-            self._enqueue(rows, operation.message, in_file=operation.in_file)
-        elif isinstance(operation, AttemptEnd):
-            self._end(rows, operation)
-
     def _next(self) -> int:
         self._sequence += 1
         return self._sequence
 
     def _enqueue(self, rows: _Rows, message: NewMessage, *, in_file: bool, words: str = "") -> None:
+        self.taken += 1
         number, envelope = to_number(message.id), message.envelope
         received_at = microseconds(message.received_at)
         tags = json.dumps(message.tags) if message.tags else ""
@@ -191,15 +274,20 @@ class Batch:
                 received_at,
                 message.client_message_id,
                 tags,
+                message.digest,
             )
         )
+        if envelope.priority:
+            rows.priorities.append((number, envelope.priority))
         rows.bodies.append((number, None if in_file else message.content))
+        due_at = microseconds(message.since)
         for n, recipient in enumerate(envelope.recipients):
             notify = ",".join(recipient.notify)
             state = int(State.QUEUED)
-            rows.recipients.append(
-                (number, n, recipient.address, notify, recipient.orcpt, state, 0, received_at, "", "")
-            )
+            rows.recipients.append((number, n, recipient.address, notify, recipient.orcpt, state, 0, due_at, "", ""))
+        heard = self._watched.kinds
+        if heard and EventKind.QUEUED in heard:
+            rows.noted += ((number, one.address, EventKind.QUEUED.value, received_at) for one in envelope.recipients)
         rows.events.append((number, self._next(), received_at, -1, EventKind.QUEUED.value, words))
 
     def _begin(
@@ -208,25 +296,25 @@ class Batch:
         """Attempts of recipients that still wait: a reader may have seen them before they ended or were cancelled."""
         keys = {place: (to_number(start.message_id), microseconds(start.started_at)) for place, start in starts.items()}
         asked = [
-            (place, keys[place][0], n, keys[place][1], start.transport)
+            (place, keys[place][0], n, keys[place][1], start.transport, int(start.asks))
             for place, start in starts.items()
             for n in start.recipients
         ]
         waiting: dict[int, list[int]] = {}
-        for place, n in update(connection, "place, message, n, at, way", _STILL_WAITING, asked):
+        for place, n in update(connection, "place, message, n, at, way, asks", _STILL_WAITING, asked):
             waiting.setdefault(place, []).append(n)
         rows: list[Row] = []
         for place, start in starts.items():
             indexes = tuple(sorted(waiting.get(place, ())))
             attempt = self._next() if indexes else 0
             if indexes:
-                number, at = keys[place]
-                rows.append((number, attempt, json.dumps(indexes), start.transport, start.destination, at))
+                (number, at), people = keys[place], f"[{','.join(map(str, indexes))}]"
+                rows.append((number, attempt, people, start.transport, start.destination, at, int(start.asks)))
             yield place, AttemptBegun(attempt, indexes)
         insert(connection, _ATTEMPT, rows)
 
     def _end(self, rows: _Rows, end: AttemptEnd) -> None:
-        number, at = to_number(end.message_id), microseconds(end.ended_at)
+        number, at, heard = to_number(end.message_id), microseconds(end.ended_at), self._watched.kinds
         rows.closed.append((number, end.attempt_id, at, end.host, end.tls))
         for result in end.results:
             # In flight a recipient is QUEUED or DEFERRED, and both rows of the lifecycle table are one.
@@ -242,9 +330,13 @@ class Batch:
                     result.reply,
                     result.remote_id,
                     int(result.told),
+                    result.awaits,
+                    text_of(result.doubt),
                 )
             )
             rows.events.append((number, self._next(), at, result.index, result.kind.value, result.reply))
+            if heard and result.kind in heard:
+                rows.noted.append((number, result.address, result.kind.value, at))
             if state.terminal:
                 rows.ended.add(number)
         if end.notice is not None:
@@ -252,10 +344,7 @@ class Batch:
 
     def _pull_in(self, connection: apsw.Connection, operation: PullIn) -> int:
         """Returns how many."""
-        connection.execute(
-            "UPDATE recipient SET next_at = ? WHERE next_at > ? AND state = ?",
-            (microseconds(self._clock.now()), microseconds(operation.latest), int(State.DEFERRED)),
-        )
+        connection.execute(PULL_IN, (microseconds(self._clock.now()), microseconds(operation.latest)))
         return connection.changes()
 
     def _act(self, connection: apsw.Connection, operation: Change) -> list[Acted]:
@@ -273,6 +362,30 @@ class Batch:
         if waiting != len(indexes):
             return False
         self._end(rows, end)
+        self._write_also(connection, rows)
+        return True
+
+    def _report(self, connection: apsw.Connection, operation: Reported) -> list[bool]:
+        return [self._report_one(connection, each) for each in operation.news]
+
+    def _report_one(self, connection: apsw.Connection, news: News) -> bool:
+        """Once, and only where it is news: who is delivered stays so whatever is said again."""
+        number, at = to_number(news.message_id), microseconds(news.at)
+        if not value(connection, _TAKEN, (report_digest(news.key), microseconds(self._clock.now()))):
+            return False
+        rows = _Rows(events=[(number, self._next(), at, news.index, news.kind.value, news.reply)])
+        if news.kind in self._watched.kinds:
+            address = value(connection, _ADDRESS, (number, news.index))
+            rows.noted += [(number, address, news.kind.value, at)] if address is not None else []
+        if news.kind in _CHANGING:
+            state = value(connection, _STATE, (number, news.index))
+            after = TRANSITIONS.get(State(state), {}).get(news.kind) if state is not None else None
+            if after is None:
+                return False
+            connection.execute(_LATER, (int(after), news.reply, number, news.index))
+            rows.ended.add(number)
+            if news.notice is not None:
+                self._enqueue(rows, news.notice, in_file=False)
         self._write_also(connection, rows)
         return True
 
@@ -299,18 +412,13 @@ class Batch:
 
 
 def _prune(connection: apsw.Connection, operation: Prune) -> int:
-    """Ids grow with time, so the oldest messages stand at the left edge; what still waits there is stepped over."""
-    before = int(operation.before * 1000) << ID_BITS_BELOW_TIME
-    finished = query(
-        connection,
-        "SELECT id FROM message WHERE id < ? AND id NOT IN (SELECT message FROM body)"
-        " AND id NOT IN (SELECT message FROM dead) ORDER BY id LIMIT ?",
-        (before, operation.limit),
-    )
+    """Returns how many messages; or, where there were more reports than belong to those, how many they would be of."""
+    reports = query(connection, _FORGET_REPORTS, (microseconds(operation.before), operation.limit * _REPORTS_EACH))
     for table, column in (("event", "message"), ("attempt", "message"), ("recipient", "message"), ("message", "id")):
-        update(connection, "m", f"DELETE FROM {table} WHERE {column} IN (SELECT m FROM v) RETURNING 1", finished)  # noqa: S608
+        text = f"DELETE FROM {table} WHERE {column} IN (SELECT m FROM v) RETURNING 1"  # noqa: S608 - our own text
+        update(connection, "m", text, [(number,) for number in operation.finished])
         faults.point("pruning")
-    return len(finished)
+    return max(len(operation.finished), len(reports) // _REPORTS_EACH)
 
 
 def last_sequence(connection: apsw.Connection) -> int:
@@ -321,29 +429,42 @@ def last_sequence(connection: apsw.Connection) -> int:
     return int(max(last_event, last_attempt))
 
 
-def recover(connection: apsw.Connection, now: float, *, hold: bool = False) -> int:
+def recover(
+    connection: apsw.Connection,
+    now: float,
+    *,
+    in_doubt: AfterDoubt = "retry",
+    repeats: Collection[str] = (),
+) -> int:
     """After a crash: every attempt without an end may have reached its host. Returns how many there were.
 
-    Its recipients are due again, or held for the operator, and the event says why (promise 3).
+    Its recipients are due again (`query`: for a question; by one of `repeats`: there alone), or held for the operator,
+    and the event says why (promise 3). Who was only asked or waited about is as before: nothing was sent.
     """
     at = microseconds(now)
     with connection:
         faults.point("recovering")
-        unfinished = query(connection, "SELECT message, id, recipients FROM attempt WHERE ended_at IS NULL")
-        for message, attempt, recipients in unfinished:
+        unfinished = query(
+            connection, "SELECT message, id, recipients, transport, started_at FROM attempt WHERE ended_at IS NULL"
+        )
+        for message, attempt, recipients, transport, started_at in unfinished:
             connection.execute("UPDATE attempt SET ended_at = ? WHERE message = ? AND id = ?", (at, message, attempt))
-            for n in json.loads(recipients):
-                _doubt(connection, message, n, at, State.HELD if hold else State.DEFERRED)
+            bound = in_doubt == "query" or transport in repeats
+            indexes = json.loads(recipients)
+            doubt = text_of(Doubt(transport, started_at / 1e6, together=len(indexes))) if bound else ""
+            state = State.HELD if in_doubt == "hold" and not bound else State.DEFERRED
+            for n in indexes:
+                _doubt(connection, message, n, at, state, doubt)
     return len(unfinished)
 
 
-def _doubt(connection: apsw.Connection, message: int, n: int, at: int, state: State) -> None:
+def _doubt(connection: apsw.Connection, message: int, n: int, at: int, state: State, doubt: str) -> None:
     words = f"attempt interrupted by a restart; {MAYBE_DELIVERED}"
     changed = value(
         connection,
-        "UPDATE recipient SET state = ?, attempts = attempts + 1, next_at = ?, reply = ?"
-        " WHERE message = ? AND n = ? AND state < 2 RETURNING 1",
-        (int(state), 0 if state is State.HELD else at, words, message, n),
+        "UPDATE recipient SET state = ?, attempts = attempts + 1, next_at = ?, reply = ?, doubt = ?"
+        " WHERE message = ? AND n = ? AND state < 2 AND doubt = '' AND awaits = '' RETURNING 1",
+        (int(state), 0 if state is State.HELD else at, words, doubt, message, n),
     )
     if changed:
         kind = EventKind.IN_DOUBT.value

@@ -7,9 +7,12 @@ among them. Takes committed events as an `EventSink`. Never raises, never blocks
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
+import sys
 import traceback
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
 from relay.mail.event import Event, EventKind
@@ -42,10 +45,16 @@ class _Lines:
             self._write(self._render("debug", event, fields))
 
     def info(self, event: str, **fields: Any) -> None:
+        self.info_of(event, fields)
+
+    def info_of(self, event: str, fields: Mapping[str, Any]) -> None:
         if self._least <= _INFO:
             self._write(self._render("info", event, fields))
 
     def warning(self, event: str, **fields: Any) -> None:
+        self.warning_of(event, fields)
+
+    def warning_of(self, event: str, fields: Mapping[str, Any]) -> None:
         if self._least <= _WARNING:
             self._write(self._render("warning", event, fields))
 
@@ -59,8 +68,16 @@ class MailLog:
     def __init__(self, clock: Clock, *, format: Format = "auto", level: Level = "info", descriptor: int = 2) -> None:  # noqa: A002 -- the setting is called so
         console = format == "console" or (format == "auto" and os.isatty(descriptor))
         render = (console_renderer if console else json_renderer)(clock)
-        output = Output(descriptor, lambda lost: render("warning", "log_lost", {"lines": lost}))
-        self._log = _Lines(output, render, _LEVELS[level])
+        self._output = Output(descriptor, lambda lost: render("warning", "log_lost", {"lines": lost}))
+        self._log = _Lines(self._output, render, _LEVELS[level])
+
+    def gather(self, defer: Callable[[Callable[[], None]], object]) -> None:
+        """Lines of one turn of the loop whose `call_soon` this is are written together from now on."""
+        self._output.gather(defer)
+
+    def scatter(self) -> None:
+        """The loop is about to end."""
+        self._output.scatter()
 
     # --- the process ---------------------------------------------------------------------------------------
 
@@ -97,6 +114,9 @@ class MailLog:
     def authenticated(self, peer: str, listener: str, username: str) -> None:
         self._log.info("authenticated", peer=peer, listener=listener, username=username)
 
+    def recognised(self, peer: str, listener: str, username: str) -> None:
+        self._log.info("recognised", peer=peer, listener=listener, username=username)
+
     def auth_failed(self, peer: str, listener: str, helo: str = "") -> None:
         self._log.warning("auth_failed", peer=peer, listener=listener, helo=helo)
 
@@ -118,10 +138,10 @@ class MailLog:
         **facts: Any,
     ) -> None:
         sender = "<>" if mail_from is None else mail_from
-        self._log.info("queued", id=message_id, **{"from": sender}, recipients=recipients, size=size, **facts)
+        self._log.info_of("queued", {"id": message_id, "from": sender, "recipients": recipients, "size": size, **facts})
 
     def attempt(self, message_id: str, transport: str, destination: str, recipients: int, number: int) -> None:
-        self._log.info(
+        self._log.debug(
             "attempt", id=message_id, transport=transport, destination=destination, recipients=recipients, number=number
         )
 
@@ -144,6 +164,10 @@ class MailLog:
         """`notice_id` is the delivery status notification queued for `message_id`."""
         self._log.info("notice_sent", id=message_id, notice=notice_id, to=recipient)
 
+    def notice_withheld(self, message_id: str, recipient: str) -> None:
+        """A notice about `message_id` was not made, because `recipient` had too many lately."""
+        self._log.warning("notice_withheld", id=message_id, to=recipient)
+
     def route_paused(self, route: str, seconds: float, reply: str) -> None:
         self._log.warning("route_paused", route=route, seconds=seconds, reply=reply)
 
@@ -158,9 +182,11 @@ class MailLog:
 
     def event(self, event: Event) -> None:
         """A committed event (ports.EventSink); its details become fields."""
-        write = self._log.warning if event.kind in _WARNINGS else self._log.info
-        known = {"id": event.message_id, "to": event.recipient or None, "reply": event.reply or None}
-        write(str(event.kind), **{**{k: v for k, v in event.detail.items() if k != "event"}, **known})
+        fields: dict[str, Any] = {**event.detail}
+        fields.pop("event", None)
+        fields.update(id=event.message_id, to=event.recipient or None, reply=event.reply or None)
+        write = self._log.warning_of if event.kind in _WARNINGS else self._log.info_of
+        write(event.kind.value, fields)
 
 
 def _explained(facts: dict[str, Any]) -> dict[str, Any]:
@@ -201,3 +227,13 @@ def route_library_logs(log: MailLog) -> None:
     root.handlers[:] = [LibraryHandler(log)]
     root.setLevel(logging.WARNING)
     logging.captureWarnings(True)
+    sys.unraisablehook = functools.partial(_log_unraisable, log)
+
+
+def _log_unraisable(log: MailLog, found: sys.UnraisableHookArgs) -> None:
+    """What Python would print over several lines. A host name in TLS that is no text is a client's doing, not a bug."""
+    error = found.exc_value
+    if isinstance(error, UnicodeDecodeError) and isinstance(found.object, bytes):
+        log.note("tls_name_refused", name=found.object.decode("ascii", "backslashreplace"))
+    elif error is not None:
+        log.failure("unraisable", error)

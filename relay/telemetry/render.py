@@ -33,6 +33,7 @@ _URL_LOGIN: Final = re.compile(r"://[^\s/@]+@")
 _PLAIN: Final = re.compile(r"[!#-<>-~]+")
 _BIG: Final = 1 << 63
 _TRUNCATED: Final = "...[cut]"
+_MILLISECONDS: Final = tuple(f"{number:03d}Z" for number in range(1000))
 
 Renderer = Callable[[str, str, Mapping[str, Any]], bytes]
 """Level, event and fields to a line."""
@@ -55,9 +56,8 @@ def json_renderer(clock: Clock) -> Renderer:
     stamp = _Timestamps(clock)
 
     def render(level: str, event: str, fields: Mapping[str, Any]) -> bytes:
-        name = encode_basestring_ascii(event[:LONGEST_NAME])
-        head = f'{{"time":"{stamp()}","level":"{level}","event":{name}'
-        return _fit(head, lambda longest: _json_fields(fields, longest), "}\n")
+        head = f'{{"time":"{stamp()}","level":"{level}","event":{_json_event(event)}'
+        return _fit(head, _json_fields, fields, "}\n")
 
     return render
 
@@ -68,15 +68,15 @@ def console_renderer(clock: Clock) -> Renderer:
 
     def render(level: str, event: str, fields: Mapping[str, Any]) -> bytes:
         name = _console_value(event[:LONGEST_NAME])
-        return _fit(f"{stamp()[11:23]} {level:<7} {name}", lambda longest: _console_fields(fields, longest), "\n")
+        return _fit(f"{stamp()[11:23]} {level:<7} {name}", _console_fields, fields, "\n")
 
     return render
 
 
-def _fit(head: str, body: Callable[[int], str], tail: str) -> bytes:
+def _fit(head: str, body: Callable[[Mapping[str, Any], int], str], fields: Mapping[str, Any], tail: str) -> bytes:
     """The line with whole values, or with ever shorter ones until one write can carry it, or without any."""
     for longest in (LONGEST_VALUE, 150, 30):
-        data = (head + body(longest) + tail).encode("utf-8", "backslashreplace")
+        data = (head + body(fields, longest) + tail).encode("utf-8", "backslashreplace")
         if len(data) <= LONGEST_LINE:
             return data
     return (head + tail).encode("utf-8", "backslashreplace")
@@ -103,6 +103,11 @@ def _json_fields(fields: Mapping[str, Any], longest: int) -> str:
             text = encode_basestring_ascii(_capped(name, _as_text(value), longest))
         out += key + text
     return out
+
+
+@lru_cache(maxsize=512)
+def _json_event(event: str) -> str:
+    return encode_basestring_ascii(event[:LONGEST_NAME])
 
 
 @lru_cache(maxsize=512)
@@ -163,4 +168,4 @@ class _Timestamps:
         if second != self._second:
             self._prefix = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
             self._second = second
-        return f"{self._prefix}{int((now - second) * 1000):03d}Z"
+        return self._prefix + _MILLISECONDS[int((now - second) * 1000)]

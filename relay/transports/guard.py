@@ -3,7 +3,8 @@
 In: a host name and the Resolver port. Out: addresses aiohttp connects to, pinned: it never resolves again. Every
 address of a name is checked and one bad one refuses all (a rebinding zone answers with both). A second check sits
 where the socket is made, so address literals pass through it too. Raises ForbiddenAddressError, DnsTemporaryError.
-Sources: IANA special-purpose address registries (RFC 6890), RFC 6052, RFC 6761 §6.3.
+Sources: IANA special-purpose address registries (RFC 6890), IANA IPv6 global unicast space (2000::/3 alone), RFC 6052,
+RFC 6761 §6.3.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from relay.ports import Resolver
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+_GLOBAL_UNICAST: Final = "2000::/3"
 _NOT_PUBLIC: Final = (
     "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
     "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24",
     "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
-    "::/128", "::1/128", "::ffff:0:0/96", "::/96", "64:ff9b:1::/48", "100::/64", "100:0:0:1::/64", "2001::/23",
-    "2001:db8::/32", "2002::/16", "3fff::/20", "5f00::/16", "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8",
+    "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20",
 )  # fmt: skip
 _NAT64: Final = "64:ff9b::/96"
 
@@ -42,6 +43,7 @@ class AddressGuard:
         self._allow_private = allow_private
         self._not_public: tuple[_Network, ...] = tuple(ipaddress.ip_network(text) for text in _NOT_PUBLIC)
         self._nat64 = ipaddress.IPv6Network(_NAT64)
+        self._global_unicast = ipaddress.IPv6Network(_GLOBAL_UNICAST)
 
     def permits(self, address: str) -> bool:
         """Whether we may connect there; False for what is no IP address (scoped ones included)."""
@@ -54,10 +56,13 @@ class AddressGuard:
         return self._public(parsed)
 
     def _public(self, address: _Address) -> bool:
-        if isinstance(address, ipaddress.IPv6Address) and (address.scope_id is not None):
-            return False
-        if address in self._nat64:
-            return self._public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))  # RFC 6052 §2.2
+        if isinstance(address, ipaddress.IPv6Address):
+            if address.scope_id is not None:
+                return False
+            if address in self._nat64:
+                return self._public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))  # RFC 6052 §2.2
+            if address not in self._global_unicast:
+                return False
         return not any(address in network for network in self._not_public)
 
     def check(self, host: str, address: str) -> None:

@@ -20,30 +20,34 @@ _KEY_CHARACTERS: Final = 4096
 
 def read_api_key(name: str, path: Path) -> str:
     """The key that stands alone in a file. Raises SettingsError with the file and the fix, never with its content."""
-    key = f"provider.{name}.api_key_file"
+    return read_word(f"provider.{name}.api_key_file", path)
+
+
+def read_word(key: str, path: Path) -> str:
+    """The secret that stands alone in the file of setting `key`. Raises SettingsError."""
     try:
         text = path.read_text(encoding="ascii")[:_KEY_CHARACTERS].strip()
     except OSError as error:
         raise SettingsError(f"{key}: cannot read {path} ({error.strerror}); check the path and its owner") from error
     except UnicodeDecodeError:
-        raise SettingsError(f"{key}: {path} holds no API key (not ASCII); write the key alone into it") from None
+        raise SettingsError(f"{key}: {path} holds no key (not ASCII); write it alone into it") from None
     if not text:
-        raise SettingsError(f"{key}: {path} is empty; write the API key into it")
+        raise SettingsError(f"{key}: {path} is empty; write the key into it")
     if any(not "!" <= character <= "~" for character in text):
-        raise SettingsError(f"{key}: {path} holds more than one word; write the API key alone into it")
+        raise SettingsError(f"{key}: {path} holds more than one word; write the key alone into it")
     return text
 
 
-def tls_context(name: str, ca_file: Path | None) -> ssl.SSLContext:
+def tls_context(key: str, ca_file: Path | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError) as error:
         reason = error.strerror or "no PEM certificate in it"
-        raise SettingsError(f"provider.{name}.ca_file: cannot use {ca_file} ({reason}); name a PEM file") from error
+        raise SettingsError(f"{key}: cannot use {ca_file} ({reason}); name a PEM file") from error
 
 
-def checked_host(name: str, base_url: str, allow_private: bool, guard: AddressGuard) -> str:
-    key = f"provider.{name}.base_url"
+def checked_host(key: str, base_url: str, allow_private: bool, guard: AddressGuard) -> str:
+    """The host of the URL in the setting `key`. Raises SettingsError."""
     try:
         url = URL(base_url)
         host = url.host or ""

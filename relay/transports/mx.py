@@ -3,28 +3,31 @@
 In: a request for one domain. Out: Delivered, Deferred, Failed or InDoubt for each recipient.
 A host that gives no session (connect, greeting, EHLO, TLS) is passed over for the next address, five at most;
 whatever a session then says is final for this attempt. Never raises for a result.
-Source: RFC 5321 §5.1.
+Sources: RFC 5321 §5.1, RFC 8689 §4.2.1 (REQUIRETLS).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache, lru_cache, partial
 from ipaddress import ip_address
 from typing import Final
 
 from relay.mail.address import to_ascii_domain
-from relay.mail.errors import AddressSyntaxError, DnsTemporaryError, SettingsError
+from relay.mail.errors import AddressSyntaxError, DnsTemporaryError
 from relay.mail.outcome import Deferred, Failed, Fault, Outcome
 from relay.mail.reply import Reply, printable, reply
-from relay.ports import Clock, DeliveryReport, DeliveryRequest, MxHost, MxLookup
+from relay.policy.sites import site_of
+from relay.ports import Clock, DeliveryReport, DeliveryRequest, LongContent, MxHost, MxLookup
 from relay.settings import DeliverySettings
 from relay.transports.guard import AddressGuard
 from relay.transports.pool import Pool
+from relay.transports.promises import rather_than_lost
 from relay.transports.smtp_client import Endpoint, Sweeper, TlsMode
 from relay.transports.smtp_sender import SmtpSender
 from relay.transports.smtp_session import Dialer
-from relay.transports.tls import unverified_context
+from relay.transports.tls import unverified_context, verifying_context
 
 _AVOIDED_SECONDS: Final = 60.0
 _REMEMBERED: Final = 4096
@@ -34,25 +37,53 @@ _PUBLIC_ONLY: Final = AddressGuard()
 class MxTransport:
     """The transport called `direct`."""
 
-    def __init__(self, settings: DeliverySettings, mx: MxLookup, hostname: str, clock: Clock) -> None:
-        """`hostname` is what EHLO says. Raises SettingsError for a malformed `mx_override`."""
+    takes_long = True
+
+    def __init__(
+        self,
+        settings: DeliverySettings,
+        mx: MxLookup,
+        hostname: str,
+        clock: Clock,
+        sites: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        """`hostname` is what EHLO says, `sites` are names of MX hosts that belong together.
+
+        Raises SettingsError for a `ca_file` that cannot be used.
+        """
+        self._own_sites = sites or {}
+        self._sites: dict[str, tuple[Sequence[MxHost], str]] = {}
         self._settings = settings
         self._mx = mx
         self._clock = clock
         self._tls: TlsMode = settings.starttls
-        self._override = _parse_override(settings.mx_override, self._tls) if settings.mx_override else None
+        self._override = _override(settings.mx_override, self._tls) if settings.mx_override else None
         sweeper = Sweeper.for_timeouts(settings.timeouts, settings.idle_connection)
         pool = Pool(sweeper, messages=settings.messages_per_connection, idle=settings.idle_connection)
         dialer = Dialer(
-            hostname, settings.timeouts, unverified_context(), sweeper, source_address=settings.source_address
+            hostname,
+            settings.timeouts,
+            unverified_context(),
+            sweeper,
+            source_address=settings.source_address,
+            verifying=cache(partial(verifying_context, settings.ca_file)),
         )
+        if settings.ca_file is not None and dialer.verifying is not None:
+            dialer.verifying()
         self._sender = SmtpSender(dialer, pool, final_hop=True)
         self._avoided: dict[Endpoint, float] = {}
         self._known: dict[str, tuple[Sequence[MxHost], list[Endpoint]]] = {}
 
-    async def deliver(self, request: DeliveryRequest, content: bytes) -> DeliveryReport:
-        """See ports.Transport."""
+    async def deliver(self, request: DeliveryRequest, content: bytes | LongContent) -> DeliveryReport:
+        """See ports.TakesLong."""
+        if request.envelope.requiretls:
+            return await rather_than_lost(lambda asked: self._deliver(asked, content), request)
+        return await self._deliver(request, content)
+
+    async def _deliver(self, request: DeliveryRequest, content: bytes | LongContent) -> DeliveryReport:
         endpoints = [self._override] if self._override else await self._endpoints(request.destination)
+        if request.envelope.requiretls and isinstance(endpoints, list):
+            endpoints = self._secured(request.destination, endpoints)
         if not isinstance(endpoints, list):
             return DeliveryReport({recipient.address: endpoints for recipient in request.recipients})
         report, refused = await self._sender.send(self._preferred(endpoints), request, content)
@@ -62,6 +93,23 @@ class MxTransport:
 
     async def close(self) -> None:
         await self._sender.close()
+
+    async def site(self, destination: str) -> str:
+        """See ports.RollsUp."""
+        if self._override or not self._settings.share_hosts:
+            return ""
+        try:
+            hosts = await self._mx.hosts(to_ascii_domain(destination))
+        except (DnsTemporaryError, AddressSyntaxError):
+            return ""
+        if isinstance(hosts, Reply):
+            return ""
+        known = self._sites.get(destination)
+        if known is None or known[0] is not hosts:
+            if len(self._sites) >= _REMEMBERED:
+                self._sites.clear()
+            known = self._sites[destination] = (hosts, site_of(hosts, self._own_sites))
+        return known[1]
 
     async def _endpoints(self, domain: str) -> list[Endpoint] | Outcome:
         """Where to connect, in order, or the outcome when there is nowhere."""
@@ -101,6 +149,16 @@ class MxTransport:
             if _may_dial(address, private=settings.allow_private_mx, ipv6=settings.ipv6, source=settings.source_address)
         ]
 
+    def _secured(self, domain: str, endpoints: list[Endpoint]) -> list[Endpoint] | Outcome:
+        """RFC 8689 §4.2.1: the hosts that DNSSEC vouches for, each of which has to show a certificate."""
+        if not self._override:
+            secure = {host.name for host in self._known[domain][0] if host.secure}
+            endpoints = [endpoint for endpoint in endpoints if endpoint.name in secure]
+        if not endpoints:
+            text = f"Message requires TLS, and DNSSEC does not protect the MX hosts of {printable(domain, 255)}"
+            return Failed(reply(550, "5.7.30", text), elsewhere=True)
+        return [replace(endpoint, tls="verify") for endpoint in endpoints]
+
     def _preferred(self, endpoints: list[Endpoint]) -> list[Endpoint]:
         """Endpoints that refused within the last minute go to the end, in their order."""
         if not self._avoided or len(endpoints) < 2:
@@ -128,9 +186,7 @@ def _may_dial(address: str, *, private: bool, ipv6: bool, source: str) -> bool:
     return private or _PUBLIC_ONLY.permits(address)
 
 
-def _parse_override(text: str, tls: TlsMode) -> Endpoint:
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise SettingsError(f"delivery.mx_override: {text!r} is not host:port; write e.g. '127.0.0.1:2526'")
+def _override(text: str, tls: TlsMode) -> Endpoint:
+    host, _, port = text.rpartition(":")
     host = host.strip("[]")
     return Endpoint(host, int(port), host, tls)

@@ -42,7 +42,8 @@ class Pool:
 
     def give(self, connection: SmtpConnection) -> None:
         """Take a connection back after use; keep it or say QUIT."""
-        if connection.trouble is None and not self._closed and connection.messages < self._messages:
+        most = connection.capabilities.mails or self._messages
+        if connection.trouble is None and not self._closed and connection.messages < min(most, self._messages):
             connection.park(self._idle_seconds, self._forget)
             self._idle.setdefault(connection.endpoint, []).append(connection)
         else:

@@ -9,19 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
 from relay import faults
 from relay.mail.reply import Reply, printable, reply
 from relay.mail.session import TlsFacts
+from relay.ports import LongContent
 from relay.settings import TimeoutSettings
-from relay.transports.smtp_commands import CHUNK_OCTETS, Capabilities, end_of_data, stuffed_chunks
+from relay.transports.smtp_commands import (
+    CHUNK_OCTETS,
+    Capabilities,
+    Stuffing,
+    counted,
+    end_of_data,
+    stuffed_chunks,
+)
 from relay.transports.smtp_reply import PeerReply, ReplyParser
 from relay.transports.tls import tls_facts
 
-TlsMode = Literal["off", "opportunistic", "require", "implicit"]
+TlsMode = Literal["off", "opportunistic", "require", "implicit", "verify"]
+"""`verify`: required, and the certificate checked whatever the transport does for other mail."""
 
 _NEVER: Final = float("inf")
 _FAREWELL_SECONDS: Final = 2.0
@@ -104,9 +113,11 @@ class SmtpConnection(asyncio.Protocol):
         self.loop = loop
         self.capabilities = Capabilities()
         self.tls: TlsFacts | None = None
+        self.untrusted = False
         self.trouble: Reply | None = None
         self.deadline = _NEVER
         self.messages = 0
+        self.domains: set[str] = set()
         self.needs_rset = False
         self.message_complete = False
         self.timeouts = timeouts
@@ -154,15 +165,20 @@ class SmtpConnection(asyncio.Protocol):
         await waiter
         return self._replies
 
-    async def send_message(self, content: bytes) -> PeerReply | None:
-        """Send the message after 354 and return the verdict on it, or None: see `trouble`.
+    async def send_message(self, content: bytes | LongContent, *, binary: bool = False) -> PeerReply | None:
+        """Send the message after 354, or `binary` by BDAT, and return the verdict on it, or None: see `trouble`.
 
         `message_complete` tells whether the terminator was written, that is whether the peer may hold the message.
+        Raises StoreError where long content cannot be read.
         """
         if self.trouble is not None or self._transport is None:
             return None
         waiter = self._arm([_MESSAGE], self.timeouts.final_dot, self.timeouts.final_dot)
-        await self._send_chunks(self._transport, content, waiter)
+        if isinstance(content, LongContent):
+            await self._send_pieces(self._transport, content, waiter)
+        else:
+            chunks = counted(content) if binary else stuffed_chunks(content)
+            await self._send_chunks(self._transport, chunks, b"" if binary else end_of_data(content), waiter)
         await waiter
         return self._replies[0] if self._replies else None
 
@@ -184,6 +200,7 @@ class SmtpConnection(asyncio.Protocol):
             )
         except (OSError, ValueError) as error:  # ssl.SSLError and TimeoutError are OSErrors; a name may be no SNI
             words = printable(str(error), 200) or type(error).__name__
+            self.untrusted = isinstance(error, ssl.SSLCertVerificationError)
             self.end(reply(451, "4.7.5", f"TLS handshake failed: {words}"))
             self._sweeper.forget(self)  # connection_lost is not called for a transport whose handshake failed
             return
@@ -324,25 +341,51 @@ class SmtpConnection(asyncio.Protocol):
         self.deadline = self.loop.time() + (seconds if len(steps) > 1 else last_seconds)
         return waiter
 
-    async def _send_chunks(self, transport: asyncio.Transport, content: bytes, waiter: asyncio.Future[None]) -> None:
-        """Send in chunks at the peer's pace; each has the data time-out. Stops where the peer speaks too early."""
-        for chunk in stuffed_chunks(content):
-            if waiter.done():
-                self.end(reply(451, "4.5.0", "Peer answered in the middle of the message"))
+    async def _send_chunks(
+        self,
+        transport: asyncio.Transport,
+        chunks: Iterator[bytes | memoryview],
+        end: bytes,
+        waiter: asyncio.Future[None],
+    ) -> None:
+        for chunk in chunks:
+            if not await self._send_chunk(transport, chunk, waiter):
                 return
-            transport.write(chunk)
-            if transport.is_closing():
-                return  # broken, and writes go nowhere: connection_lost comes next and wakes the waiter
-            if self._paused:
-                self.deadline = self.loop.time() + self.timeouts.data
-                self._drained = self.loop.create_future()
-                await self._drained
-                self._drained = None
+        self._send_end(transport, end, waiter)
+
+    async def _send_pieces(
+        self, transport: asyncio.Transport, content: LongContent, waiter: asyncio.Future[None]
+    ) -> None:
+        stuffing, at = Stuffing(), 0
+        while piece := await content.piece(at):
+            at += len(piece)
+            if not await self._send_chunk(transport, stuffing.stuffed(piece), waiter):
+                return
+        self._send_end(transport, end_of_data(content), waiter)
+
+    async def _send_chunk(
+        self, transport: asyncio.Transport, chunk: bytes | memoryview, waiter: asyncio.Future[None]
+    ) -> bool:
+        """Send at the peer's pace; each chunk has the data time-out. False where nothing more is to be sent."""
+        if waiter.done():
+            self.end(reply(451, "4.5.0", "Peer answered in the middle of the message"))
+            return False
+        transport.write(chunk)
+        if transport.is_closing():
+            return False  # broken, and writes go nowhere: connection_lost comes next and wakes the waiter
+        if self._paused:
+            self.deadline = self.loop.time() + self.timeouts.data
+            self._drained = self.loop.create_future()
+            await self._drained
+            self._drained = None
+        return True
+
+    def _send_end(self, transport: asyncio.Transport, end: bytes, waiter: asyncio.Future[None]) -> None:
         if waiter.done():
             self.end(reply(451, "4.5.0", "Peer answered in the middle of the message"))
             return
         self.deadline = self.loop.time() + self.timeouts.final_dot
-        transport.write(end_of_data(content))
+        transport.write(end)
         self.message_complete = not transport.is_closing()
         faults.point("message-sent")
 

@@ -9,41 +9,64 @@ from __future__ import annotations
 import asyncio
 import base64
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Final
+from typing import Final, Protocol
 
-from relay.mail.outcome import Fault
+from relay.mail.outcome import Deferred, Fault
 from relay.mail.reply import Reply, printable, reply
 from relay.settings import TimeoutSettings
 from relay.transports.smtp_client import Endpoint, SmtpConnection, Sweeper
 from relay.transports.smtp_commands import Capabilities, flight
 from relay.transports.smtp_reply import PeerReply
+from relay.transports.smtp_tokens import token_exchange
 
 _NO_STARTTLS: Final = reply(451, "4.7.4", "TLS is required, but the peer does not offer STARTTLS")
+_NO_TOKEN_AUTH: Final = reply(451, "4.7.0", "Peer offers neither AUTH OAUTHBEARER nor XOAUTH2 on this connection")
 _NO_AUTH: Final = reply(451, "4.7.0", "Peer offers neither AUTH PLAIN nor AUTH LOGIN on this connection")
+
+
+class Tokens(Protocol):
+    """Access tokens that come and go."""
+
+    async def token(self) -> str | Deferred:
+        """The one in force, or what becomes of mail without one."""
+        ...
+
+    def refuse(self, word: str) -> None:
+        """The server takes it no more."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What AUTH sends. The password never shows in a repr."""
+    """What AUTH sends: a password, or a token. Neither shows in a repr."""
 
     username: str
-    password: str = field(repr=False)
+    password: str = field(default="", repr=False)
+    tokens: Tokens | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why there is no session. `tls_broken`: the same host may still work in clear text."""
+    """Why there is no session. `tls_broken`: the same host may still work in clear text.
+
+    `insecure`: it is there, but cannot be spoken to as the message requires.
+    """
 
     reply: Reply
     fault: Fault = Fault.HOST
     tls_broken: bool = False
+    insecure: bool = False
 
 
 @dataclass(slots=True)
 class Dialer:
-    """Opens sessions. `hostname` is what EHLO says; `source_address` the local address, empty for any."""
+    """Opens sessions. `hostname` is what EHLO says; `source_address` the local address, empty for any.
+
+    `verifying` gives the context for endpoints of the mode `verify`.
+    """
 
     hostname: str
     timeouts: TimeoutSettings
@@ -51,6 +74,7 @@ class Dialer:
     sweeper: Sweeper
     credentials: Credentials | None = None
     source_address: str = ""
+    verifying: Callable[[], ssl.SSLContext] | None = None
 
     async def open(self, endpoint: Endpoint) -> SmtpConnection | Refusal:
         """A session, or why not. Opportunistic TLS that breaks is given up for a fresh connection in clear text."""
@@ -103,7 +127,8 @@ class Dialer:
         if refusal is None and with_tls and connection.tls is None:
             refusal = await self._secure(connection)
         if refusal is None and self.credentials is not None:
-            refusal = await self._authenticate(connection, self.credentials)
+            login = self._authenticate if self.credentials.tokens is None else self._authenticate_by_token
+            refusal = await login(connection, self.credentials)
         return refusal
 
     async def _ehlo(self, connection: SmtpConnection) -> Refusal | None:
@@ -119,8 +144,9 @@ class Dialer:
 
     async def _secure(self, connection: SmtpConnection) -> Refusal | None:
         required = connection.endpoint.tls != "opportunistic"
+        verify = connection.endpoint.tls == "verify"
         if not connection.capabilities.starttls:
-            return Refusal(_NO_STARTTLS) if required else None
+            return Refusal(_NO_STARTTLS, insecure=verify) if required else None
         replies = await connection.exchange(b"STARTTLS\r\n", ["STARTTLS"])
         trouble = connection.trouble
         if trouble is not None:
@@ -128,10 +154,12 @@ class Dialer:
             # go on in clear text. Everything else is a peer whose TLS does not work.
             return Refusal(trouble, tls_broken=not replies)
         if not replies[0].positive:
-            return Refusal(replies[0].to_reply()) if required else None
-        await connection.start_tls(self.context, _server_name(connection.endpoint.name))
+            insecure = verify and replies[0].code >= 500
+            return Refusal(replies[0].to_reply(), insecure=insecure) if required else None
+        context = self.verifying() if verify and self.verifying is not None else self.context
+        await connection.start_tls(context, _server_name(connection.endpoint.name))
         if connection.trouble is not None:
-            return Refusal(connection.trouble, tls_broken=True)
+            return Refusal(connection.trouble, tls_broken=True, insecure=verify and connection.untrusted)
         return await self._ehlo(connection)
 
     async def _authenticate(self, connection: SmtpConnection, credentials: Credentials) -> Refusal | None:
@@ -151,6 +179,32 @@ class Dialer:
         if refusal is not None and replies and replies[0].code >= 500:
             return Refusal(refusal.reply, Fault.ROUTE)
         return refusal
+
+    async def _authenticate_by_token(self, connection: SmtpConnection, credentials: Credentials) -> Refusal | None:
+        """A token that is refused is renewed once: its life may have ended before the time that was said."""
+        refusal = await self._token_login(connection, credentials)
+        if refusal is not None and refusal.reply.permanent and connection.trouble is None:
+            refusal = await self._token_login(connection, credentials)
+        return refusal
+
+    async def _token_login(self, connection: SmtpConnection, credentials: Credentials) -> Refusal | None:
+        assert credentials.tokens is not None
+        word = await credentials.tokens.token()
+        if isinstance(word, Deferred):
+            return Refusal(word.reply, word.fault)
+        exchange = token_exchange(connection.capabilities, connection.endpoint, credentials.username, word)
+        if exchange is None:
+            return Refusal(_NO_TOKEN_AUTH, Fault.ROUTE)
+        command, dismissal = exchange
+        replies = await connection.exchange(command, ["AUTH"])
+        if connection.trouble is None and replies and replies[0].code // 100 == 3:
+            # The challenge says why not; the refusal comes after an answer to it (RFC 7628 §3.2.3).
+            replies = await connection.exchange(dismissal, ["AUTH"])
+        refusal = _refused(connection, replies)
+        if refusal is None or not replies or replies[0].code < 500:
+            return refusal
+        credentials.tokens.refuse(word)
+        return Refusal(refusal.reply, Fault.ROUTE)
 
 
 def _refused(connection: SmtpConnection, replies: list[PeerReply]) -> Refusal | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from http_stub import Stub, serving
 from sandbox_server import Server
 
 
@@ -22,3 +23,10 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def running(server: Server) -> Server:
     server.start()
     return server
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    """An HTTP API."""
+    with serving() as stub:
+        yield stub

@@ -17,6 +17,7 @@ from typing import Any
 
 RELAY = [sys.executable, "-m", "relay"]
 _PORTS = (1025, 1587, 2525, 1465, 8025)
+_OFFSETS = range(10_000, 24_600, 100)
 
 
 def relay(*arguments: str | Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
@@ -25,10 +26,17 @@ def relay(*arguments: str | Path, timeout: float = 60) -> subprocess.CompletedPr
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
 
 
-def free_offset() -> int:
-    """A port offset at which all ports of the sandbox are free."""
-    for offset in range(12_000 + os.getpid() % 400 * 100, 56_000, 100):
-        if all(_free(port + offset) for port in _PORTS):
+def free_offset(besides: int = 0) -> int:
+    """A port offset at which all ports of the sandbox are free, and below those that outgoing connections take.
+
+    Tests that run at once (pytest-xdist) choose among different ones, of which no two share a port: what is free now
+    is not bound yet, and a server that was killed wants its own again.
+    """
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ours = range(_OFFSETS.start + process, _OFFSETS.stop, _OFFSETS.step)
+    first = os.getpid() % len(ours)
+    for offset in (*ours[first:], *ours[:first]):
+        if offset != besides and all(_free(port + offset) for port in _PORTS):
             return offset
     raise RuntimeError("no free ports")
 
@@ -40,6 +48,13 @@ def _free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())  # of one that only waits to be reaped it is empty
+    except FileNotFoundError:
+        return False
 
 
 class Server:
@@ -68,8 +83,10 @@ class Server:
         assert old in text, f"{old!r} is not in {self.config}"
         self.config.write_text(text.replace(old, new))
 
-    def start(self, wait: bool = True) -> None:
-        command = [*RELAY, "--config", str(self.config), "serve", "--port-offset", str(self.offset)]
+    def start(self, wait: bool = True, shifted: bool = True) -> None:
+        """`shifted`: told to be."""
+        shift = ["--port-offset", str(self.offset)] if shifted else []
+        command = [*RELAY, "--config", str(self.config), "serve", *shift]
         with (self.var / "server.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         if wait:
@@ -94,10 +111,22 @@ class Server:
         return body
 
     def kill(self) -> None:
+        """SIGKILL; returns when its workers, who see that a little later, have ended too."""
         assert self.process is not None
+        workers = self.workers()
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(30)
         self.process = None
+        end = time.monotonic() + 30
+        while any(map(_lives, workers)):
+            assert time.monotonic() < end, self.log
+            time.sleep(0.02)
+
+    def workers(self) -> list[int]:
+        """Processes of its own; none where it is the worker itself."""
+        assert self.process is not None
+        pid = self.process.pid
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def stop(self) -> int:
         """SIGTERM; returns the exit code."""

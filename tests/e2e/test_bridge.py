@@ -2,64 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import urllib.error
+import urllib.request
 from typing import Any
 
 import pytest
+from http_stub import Stub, states, until
 from sandbox_server import Server, relay
 
 KEY = "sub-account-key-0123456789"
-
-
-@dataclass
-class Stub:
-    """Records requests; `answers` are (status, headers, body) in turn, the last one for ever."""
-
-    answers: list[tuple[int, dict[str, str], Any]] = field(default_factory=list)
-    requests: list[tuple[str, dict[str, str], dict[str, Any]]] = field(default_factory=list)
-    port: int = 0
-
-    def next_answer(self) -> tuple[int, dict[str, str], Any]:
-        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-
-
-@pytest.fixture
-def stub() -> Iterator[Stub]:
-    stub = Stub()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            stub.requests.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
-            status, headers, answer = stub.next_answer()
-            data = json.dumps(answer).encode()
-            self.send_response(status)
-            for name, value in {
-                "Content-Type": "application/json",
-                "Content-Length": str(len(data)),
-                **headers,
-            }.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *arguments: object) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    stub.port = server.server_port
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield stub
-    server.shutdown()
-    server.server_close()
-    thread.join()
 
 
 @pytest.fixture
@@ -88,20 +43,6 @@ def send(server: Server, *recipients: str, head: str = "To: anna@shop.example\r\
     text = f"From: Shop <{sender}>\r\n{head}Subject: Hello\r\nX-Order: 7\r\n\r\nHello\r\n"
     with server.client() as client:
         client.sendmail(sender, list(recipients), text)
-
-
-def states(server: Server) -> dict[str, str]:
-    """The last event of each recipient, from the log."""
-    lines = [json.loads(line) for line in server.log.splitlines() if line.startswith("{")]
-    kinds = ("sent", "delivered", "deferred", "bounced", "in_doubt")
-    return {line["to"]: line["event"] for line in lines if line["event"] in kinds}
-
-
-def until(true: Callable[[], bool], server: Server, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, server.log[-3000:]
-        time.sleep(0.05)
 
 
 def test_an_envelope_recipient_the_headers_do_not_name_is_sent_as_a_blind_copy(bridge: Server, stub: Stub) -> None:
@@ -142,17 +83,153 @@ def test_a_busy_provider_is_asked_again_when_it_says(bridge: Server, stub: Stub)
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_refused_credentials_rest_the_route_and_keep_the_mail(bridge: Server, stub: Stub, status: int) -> None:
-    stub.answers = [(status, {}, {"message": "no such key"})] * 6 + [(200, {}, accepted("anna@shop.example"))]
+    stub.answers = [(status, {}, {"message": "no such key"})]
     send(bridge, "anna@shop.example")
     until(lambda: '"event":"route_paused"' in bridge.log, bridge)
     listed = json.loads(relay("--config", bridge.config, "queue", "list", "--json").stdout)["messages"]
     assert [one["state"] for one in listed[0]["recipients"]] == ["deferred"]
     assert listed[0]["recipients"][0]["attempts"] == 0, "it uses up none of the retry profile"
+    until(lambda: len(stub.requests) > 6, bridge, seconds=40)  # more often than the profile has attempts
+    stub.answers = [(200, {}, accepted("anna@shop.example"))]
     until(lambda: states(bridge).get("anna@shop.example") == "sent", bridge, seconds=40)
-    assert len(stub.requests) == 7, "more often than the profile has attempts, and nothing bounced"
+    assert '"event":"bounced"' not in bridge.log
 
 
 def test_other_mail_goes_on_while_a_route_rests(bridge: Server, stub: Stub) -> None:
     stub.answers = [(401, {}, {"message": "no such key"})]
     send(bridge, "anna@shop.example", "carl@elsewhere.example")
     bridge.arrived("carl@elsewhere.example")
+
+
+# --- what the vendor tells later -----------------------------------------------------------------------------
+
+TOKEN = "3b1d6a0c9f8e4d7b2a5c"
+
+
+def call_back(server: Server, body: Any, token: str = TOKEN) -> int:
+    data = json.dumps(body).encode()
+    url = f"http://127.0.0.1:{8025 + server.offset}/hooks/sendpost/{token}"
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method="POST")
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return int(error.code)
+
+
+def said(kind: int, address: str, name: str) -> dict[str, Any]:
+    data = {"smtpCode": 550 if kind == 4 else 250, "smtpDescription": "5.1.1 no such user" if kind == 4 else "ok"}
+    event = {"eventId": name, "messageId": f"id-{address}", "type": kind, "to": address, "eventMetadata": data}
+    return {"event": event}
+
+
+def start_with_hooks(server: Server, stub: Stub, workers: int) -> None:
+    (server.var / "hook.token").write_text(TOKEN)
+    server.configure("workers = 1", f"workers = {workers}")
+    server.configure("[sandbox]", '[log]\nlevel = "debug"\n\n[sandbox]')
+    (server.var / "sendpost.key").write_text(KEY)
+    with server.config.open("a") as config:
+        config.write(
+            f'\n[[route]]\nname = "bridge"\nmatch.recipient_domain = ["shop.example"]\nvia = ["provider:sendpost"]\n'
+            f'[provider.sendpost]\nkind = "sendpost"\napi_key_file = "{server.var}/sendpost.key"\n'
+            f'base_url = "http://127.0.0.1:{stub.port}/api/v1"\nallow_private = true\n'
+            f'hook_token_file = "{server.var}/hook.token"\n'
+        )
+    server.start()
+
+
+def test_callbacks_that_come_before_the_answer_find_their_messages(server: Server, stub: Stub) -> None:
+    """The vendor tells of the delivery while its answer to the call is on the way, to whichever of two workers."""
+    start_with_hooks(server, stub, workers=2)
+    names = [f"early{number}@shop.example" for number in range(6)]
+    calls: list[threading.Thread] = []
+    answers: list[int] = []
+
+    def tell_first(body: Any) -> tuple[int, dict[str, str], Any]:
+        address = body["to"][0]["email"]
+        event = said(2, address, f"d-{address}")
+        calls.append(threading.Thread(target=lambda: answers.append(call_back(server, event))))
+        calls[-1].start()
+        time.sleep(0.4)
+        return 200, {}, accepted(address)
+
+    stub.by_path["/api/v1/subaccount/email/"] = tell_first
+    for name in names:
+        send(server, name, head=f"To: {name}\r\n")
+    until(lambda: states(server) == dict.fromkeys(names, "delivered"), server)
+    for call in calls:
+        call.join()
+    assert answers == [200] * len(names)
+
+
+def test_a_callback_finds_its_message_in_whichever_worker_and_a_bounce_comes_back_as_a_notice(
+    server: Server, stub: Stub
+) -> None:
+    start_with_hooks(server, stub, workers=3)
+    names = [f"r{n}@shop.example" for n in range(6)]
+    stub.answers = [(200, {}, accepted(*names))]
+    for name in names:
+        send(server, name, head=f"To: {name}\r\n")
+    until(lambda: states(server) == dict.fromkeys(names, "sent"), server)
+
+    assert call_back(server, said(2, names[0], "e"), token="wrong-wrong-wrong-wrong") == 404
+    assert states(server)[names[0]] == "sent"
+    assert [call_back(server, said(2, name, f"d-{name}")) for name in names[:5]] == [200] * 5
+    assert call_back(server, said(4, names[5], "b")) == 200
+    assert call_back(server, said(4, names[5], "b")) == 200
+    assert call_back(server, said(2, "nobody@shop.example", "n")) == 200
+    assert call_back(server, "no event") == 400
+    wanted = {**dict.fromkeys(names[:5], "delivered"), names[5]: "bounced"}
+    until(lambda: states(server).items() >= wanted.items(), server)
+    sender = server.facts["username"]
+    [notice] = server.arrived(sender)
+    content = server.raw(notice)
+    assert b"Action: failed" in content
+    assert f"Final-Recipient: rfc822; {names[5]}".encode() in content
+    assert b"550 5.0.0 Reported later: 550 5.1.1 no such user" in content
+    assert len(server.inbox(sender)) == 1
+    assert b'relay_provider_events_total{kind="delivered"} 5.0' in server.get("/metrics")
+    assert TOKEN not in server.log
+
+
+def test_who_bounced_or_complained_is_not_written_to_again(server: Server, stub: Stub) -> None:
+    """On the account's list in every worker, refused at RCPT, and off it when the operator says so."""
+    with server.config.open("a") as config:
+        config.write('\n[account.default]\nsuppress = "all"\n')
+    start_with_hooks(server, stub, workers=2)
+    gone, angry, fine = (f"{name}@shop.example" for name in ("gone", "angry", "fine"))
+    stub.answers = [(200, {}, accepted(gone, angry, fine))]
+    for name in (gone, angry, fine):
+        send(server, name, head=f"To: {name}\r\n")
+    until(lambda: states(server) == dict.fromkeys((gone, angry, fine), "sent"), server)
+    assert [call_back(server, said(*each)) for each in ((4, gone, "b"), (8, angry, "c"), (2, fine, "d"))] == [200] * 3
+
+    for _ in range(4):
+        with server.client() as client:
+            client.mail(server.facts["username"])
+            assert client.rcpt(gone) == (550, b"5.1.1 Suppressed: mail to this address bounced: 550 5.1.1 no such user")
+            assert client.rcpt(angry.upper()) == (550, b"5.7.1 Suppressed: its owner called mail spam")
+            assert client.rcpt(fine)[0] == 250
+    assert b'relay_suppressed_total{reason="bounce"} 4.0' in server.get("/metrics")
+
+    account = ("--account", "default")
+    run = functools.partial(relay, "--config", server.config, "suppression")
+    listed = json.loads(run("list", *account, "--json").stdout)
+    assert [(one["address"], one["reason"]) for one in listed] == [(angry, "complaint"), (gone, "bounce")]
+    exported = run("export", *account).stdout
+    assert run("remove", *account, gone, angry).returncode == 0
+    assert run("remove", *account, gone).returncode == 1
+    (server.var / "list.csv").write_text(exported)
+    with server.client() as client:
+        client.mail(server.facts["username"])
+        assert client.rcpt(gone)[0] == 250
+        assert run("import", server.var / "list.csv").returncode == 0
+        assert client.rcpt(gone)[0] == 550
+        assert run("add", *account, fine, "--note", "asked by phone").returncode == 0
+        assert client.rcpt(fine) == (550, b"5.7.1 Suppressed: the operator put it on the list")
+    again = json.loads(run("list", *account, "--json").stdout)
+    assert [(one["address"], one["reason"]) for one in again] == [
+        (angry, "complaint"), (fine, "manual"), (gone, "bounce"),
+    ]  # fmt: skip
+    (server.var / "bad.csv").write_text("address,reason\nx@y.example,whim\n")
+    assert run("import", server.var / "bad.csv").returncode == 2

@@ -43,6 +43,23 @@ def waiting(server: Server) -> str:
     raise AssertionError(f"nothing was put off:\n{server.log[-3000:]}")
 
 
+def test_a_message_sent_ahead_waits_and_goes_when_it_is_due_or_the_operator_says(server: Server) -> None:
+    server.start()
+    with server.client() as client:
+        sender, body = server.facts["username"], f"From: {server.facts['username']}\r\nSubject: later\r\n\r\nx\r\n"
+        client.sendmail(sender, ["soon@shop.example"], body, ["HOLDFOR=3"])
+        client.sendmail(sender, ["hour@shop.example"], body, ["HOLDFOR=3600"])
+    sent = time.monotonic()
+    messages = queue(server, "list")[1]["messages"]
+    assert [one["recipients"][0]["state"] for one in messages] == ["queued", "queued"]
+    server.arrived("soon@shop.example")
+    assert time.monotonic() - sent > 2
+    assert not server.inbox("hour@shop.example")
+    (left,) = queue(server, "list")[1]["messages"]
+    assert act(server, "retry", left["id"]) == (0, 1)
+    server.arrived("hour@shop.example")
+
+
 def test_the_operator_retries_and_cancels_what_waits(server: Server) -> None:
     server.configure("delays = [2, 5, 10, 20, 40]", "delays = [600, 600]")
     server.start()

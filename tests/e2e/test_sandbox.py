@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import dkim
 import pytest
-from sandbox_server import Server, relay
+from sandbox_server import Server, free_offset, relay
 
 from relay.signing.keys import KeyStore
 from relay.signing.records import records_for
@@ -76,6 +78,24 @@ def test_a_second_init_and_start_keep_credentials_and_mail(server: Server) -> No
     assert len(server.inbox("anna@shop.example")) == 1
     send(server, "berta@shop.example")
     server.arrived("berta@shop.example")
+
+
+def test_the_shift_of_its_ports_is_kept_until_another_is_told(server: Server) -> None:
+    """`relay init` wrote it down, and so does each start; what asks the server finds it there."""
+    assert server.facts["port_offset"] == server.offset
+    server.start(shifted=False)
+    done = relay("--config", server.config, "send", "anna@shop.example")
+    assert done.returncode == 0, done.stderr
+    server.arrived("anna@shop.example")
+    done = relay("--config", server.config, "top", "--once", "--json")
+    assert json.loads(done.stdout)["rates"] is not None
+    assert server.stop() == 0
+
+    server.offset = free_offset(besides=server.offset)
+    server.start()
+    assert server.facts["port_offset"] == server.offset
+    assert server.stop() == 0
+    server.start(shifted=False)
 
 
 def test_the_facts_file_is_for_its_owner_alone_and_names_every_port(running: Server) -> None:

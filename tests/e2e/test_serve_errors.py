@@ -68,6 +68,11 @@ def test_a_second_server_over_the_same_folder_is_refused(running: Server) -> Non
     [
         ('[provider.bridge]\nkind = "sendpost"\napi_key_file = "/nowhere/key"\n', "/nowhere/key"),
         ('[provider.bridge]\nkind = "sendpots"\napi_key_file = "/dev/null"\n', "did you mean 'sendpost'?"),
+        (
+            '[provider.house]\nkind = "http"\napi_key_file = "/dev/null"\noptions.url = "https://a.example/"\n'
+            'options.template = \'{"to": "{too}"}\'\n',
+            "relay.toml: provider.house.options.template: at /to: no placeholder '{too}'; did you mean {to}?",
+        ),
         ('[smarthost.isp]\nhost = "h.example"\nusername = "u"\n', "[smarthost.isp]: username without password_file"),
         ('[smarthost.isp]\nhost = "h.example"\nca_file = "/nowhere/ca.pem"\n', "/nowhere/ca.pem"),
     ],

@@ -5,13 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from pathlib import Path
 
 from sandbox_server import Server
-
-
-def children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def send(server: Server, recipient: str) -> None:
@@ -23,15 +18,14 @@ def send(server: Server, recipient: str) -> None:
 def test_a_killed_worker_is_started_again_and_its_mail_goes_out(server: Server) -> None:
     server.configure("workers = 1", "workers = 2")
     server.start()
-    assert server.process is not None
-    before = children(server.process.pid)
+    before = server.workers()
     assert len(before) == 2
     for number in range(6):
         send(server, f"first{number}@shop.example")
     for pid in before:
         os.kill(pid, signal.SIGKILL)
     end = time.monotonic() + 20
-    while len(after := children(server.process.pid)) < 2 or set(after) & set(before):
+    while len(after := server.workers()) < 2 or set(after) & set(before):
         assert time.monotonic() < end, server.log
         time.sleep(0.05)
     server.until_ready()
@@ -68,3 +62,20 @@ def test_metrics_of_all_workers_are_one_page(server: Server) -> None:
     for number in range(8):
         server.arrived(f"anna{number}@shop.example")
     assert 'relay_accepted_total{listener="submission"} 8.0' in server.get("/metrics").decode()
+
+
+def test_a_server_started_right_after_a_kill_waits_for_the_workers_of_the_one_before(server: Server) -> None:
+    server.configure("workers = 1", "workers = 2")
+    server.start()
+    assert server.process is not None
+    server.process.kill()
+    server.process.wait(30)
+    server.start(wait=False)
+    end = time.monotonic() + 20
+    while "relay: waited until the server before this one had ended" not in server.log:
+        assert time.monotonic() < end, server.log
+        time.sleep(0.05)
+    server.until_ready()
+    send(server, "anna@shop.example")
+    server.arrived("anna@shop.example")
+    assert server.stop() == 0

@@ -26,6 +26,22 @@ import dns.zone
 SOA = "ns.example. hostmaster.example. 1 7200 900 1209600 120"
 
 
+def _pair() -> tuple[socket.socket, socket.socket]:
+    """UDP and TCP on one port that is free for both, which the system finds for one of them alone."""
+    for _ in range(50):
+        udp, tcp = socket.socket(type=socket.SOCK_DGRAM), socket.socket(type=socket.SOCK_STREAM)
+        udp.bind(("127.0.0.1", 0))
+        try:
+            tcp.bind(udp.getsockname())
+            tcp.listen()
+        except OSError:
+            udp.close()
+            tcp.close()
+        else:
+            return udp, tcp
+    raise RuntimeError("no port that is free for UDP and TCP")
+
+
 class DnsServer:
     """One server; threads end with the `with` block."""
 
@@ -34,12 +50,8 @@ class DnsServer:
         self.ad = ad
         self.asked: list[tuple[str, str, str]] = []
         self.request: dns.message.Message | None = None
-        self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self._udp.bind(("127.0.0.1", 0))
+        self._udp, self._tcp = _pair()
         self.port = self._udp.getsockname()[1]
-        self._tcp.bind(("127.0.0.1", self.port))
-        self._tcp.listen()
         self.address = f"127.0.0.1:{self.port}"
         self._threads = [threading.Thread(target=self._serve_udp), threading.Thread(target=self._serve_tcp)]
 
@@ -140,6 +152,9 @@ def _spoilt(how: str, transport: str, answer: dns.message.Message) -> list[bytes
     elif how == "wrong-id":
         # A forger's guess comes first; the answer itself is still taken.
         return [bytes([header[0] ^ 1, header[1]]) + body, good]
+    elif how == "noise" and transport == "udp":
+        other = dns.message.make_query("elsewhere.example.", "A", id=answer.id)
+        return [b"\xff" * 3, header + b"\xff" * 40, bytes([header[0] ^ 1, header[1]]) + body, other.to_wire(), good]
     elif how == "other-question":
         answer.question[0].name = dns.name.from_text("elsewhere.example.")
     elif how == "other-answer":

@@ -48,6 +48,7 @@ class Seen:
 
     commands: list[bytes] = field(default_factory=list)
     messages: list[bytes] = field(default_factory=list)
+    copies: list[str] = field(default_factory=list)  # recipients of what was taken
     tls: bool = False
     ended: str = ""
 
@@ -188,11 +189,14 @@ class _Conversation:
             self._login(line)
         elif verb == b"MAIL":
             self.recipients = 0
+            self.accepted: list[str] = []
             self._say("mail")
         elif verb == b"RCPT":
             self._recipient(line)
         elif verb == b"DATA":
             self._data()
+        elif verb == b"BDAT":
+            self._chunk(int(line.split()[1]))
         elif verb == b"QUIT":
             self._say("quit")
             raise Gone
@@ -215,8 +219,11 @@ class _Conversation:
             self._send(b"452 4.5.3 Too many recipients\r\n")
         elif self.peer.victim in line:
             self._say("rcpt")
+            if self.faults.get("rcpt") in ("4xx", "5xx"):
+                return
         else:
             self._send(NORMAL["rcpt"])
+        self.accepted.append(line.partition(b"<")[2].partition(b">")[0].decode())
 
     def _data(self) -> None:
         self._say("data")
@@ -224,9 +231,23 @@ class _Conversation:
             return
         message = self._message()
         self.seen.messages.append(message)
+        if message and self.faults.get("dot") not in ("421", "4xx", "5xx"):
+            self.seen.copies += self.accepted
         self._say("dot")
         if self.peer.restart_after and len(self.seen.messages) >= self.peer.restart_after:
             raise Gone
+
+    def _chunk(self, octets: int) -> None:
+        """A message in one chunk."""
+        parts, missing = [], octets
+        while missing:
+            if not self.buffer:
+                self._receive()
+            parts.append(self.buffer[:missing])
+            self.buffer = self.buffer[missing:]
+            missing -= len(parts[-1])
+        self.seen.messages.append(b"".join(parts))
+        self._say("dot")
 
     def _message(self) -> bytes:
         """Everything up to the terminator; what follows stays in the buffer. Linear, for large messages."""

@@ -35,7 +35,9 @@ def main(folder: Path, behaviour: str) -> int:
         beat: Callable[[], bool],
     ) -> int:
         number = len(list(folder.glob(f"{index}.*")))
-        (folder / f"{index}.{number}").write_text(str(os.getpid()))
+        written = folder / f"new.{index}"
+        written.write_text(str(os.getpid()))
+        written.rename(folder / f"{index}.{number}")
         if index == 0 and behaviour == "crash":
             return 7
         if index == 0 and behaviour == "bug":

@@ -33,6 +33,8 @@ class _Hooks:
 
     def left(self, peer: str) -> None: ...
 
+    def known(self, session: object) -> None: ...
+
     def hold(self, octets: int) -> bool:
         return True
 

@@ -18,8 +18,11 @@ import uvloop
 from front_door import DIALOGUE, MESSAGE, FrontDoor, read_all, read_lines
 
 from relay.mail.errors import OperatorError, SettingsError
+from relay.ports import SystemClock
 from relay.settings import Settings
-from relay.smtpd.listener import bind, server_tls_context
+from relay.smtpd.listener import bind
+from relay.smtpd.tls_certificates import Certificates, check_pairs
+from relay.smtpd.tls_tickets import TicketContexts
 
 Run = Callable[..., None]
 LOOPS = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
@@ -170,7 +173,9 @@ def test_tls_below_1_2_is_refused(
     certificate = authority.issue_cert("localhost")
     certificate.cert_chain_pems[0].write_to_path(folder / "server.pem")
     certificate.private_key_pem.write_to_path(folder / "server.key")
-    front.server_tls = server_tls_context(Settings.model_validate({"server": {"var": tmp_path}}))
+    certificates = Certificates(TicketContexts(SystemClock()), SystemClock(), front.observer)
+    certificates.use(certificates.prepare(Settings.model_validate({"server": {"var": tmp_path}})))
+    front.server_tls = certificates.context
     old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority.configure_trust(old)
     old.set_ciphers("ALL:@SECLEVEL=0")
@@ -452,7 +457,7 @@ def test_a_missing_certificate_or_key_is_named(tmp_path: Path, authority: trustm
     (folder / missing).unlink()
 
     with pytest.raises(SettingsError, match=rf"certs/{missing} is missing; `relay init` makes"):
-        server_tls_context(Settings.model_validate({"server": {"var": tmp_path}}))
+        check_pairs(Settings.model_validate({"server": {"var": tmp_path}}))
 
 
 def test_an_encrypted_key_is_an_error_and_no_question_on_the_terminal(tmp_path: Path) -> None:
@@ -469,7 +474,7 @@ def test_an_encrypted_key_is_an_error_and_no_question_on_the_terminal(tmp_path: 
     )
 
     with pytest.raises(SettingsError, match="cannot use"):
-        server_tls_context(Settings.model_validate({"server": {"var": tmp_path}}))
+        check_pairs(Settings.model_validate({"server": {"var": tmp_path}}))
 
 
 @LOOPS

@@ -20,7 +20,8 @@ from relay.mail.errors import SettingsError
 from relay.mail.outcome import Deferred, Failed, Fault, InDoubt, Sent
 from relay.ports import DeliveryReport, DeliveryRequest, DnsAnswer
 from relay.settings import ProviderSettings
-from relay.transports.http import ProviderTransport, parse_retry_after
+from relay.transports.http import ProviderTransport
+from relay.transports.http_exchange import parse_retry_after
 from relay.transports.http_settings import read_api_key
 from relay.transports.providers import build_provider
 
@@ -302,6 +303,23 @@ def test_429_waits_as_long_as_it_was_told(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("kind", "header"),
+    [
+        ("brevo", "x-sib-ratelimit-reset: 120"),
+        ("resend", "ratelimit-reset: 120"),
+        ("sendarix", "X-RateLimit-Reset: 1800000120"),
+        ("sendgrid", "X-RateLimit-Reset: 1800000120"),
+    ],
+)
+def test_429_waits_until_the_vendors_own_header_says(tmp_path, kind, header):
+    """In seconds from now, or since the epoch."""
+    found = outcome(tmp_path, answering(answer("429 Too Many Requests", b"{}", header)), kind=kind)
+
+    assert isinstance(found, Deferred)
+    assert (found.fault, found.retry_after) == (Fault.HOST, 120.0)
+
+
+@pytest.mark.parametrize(
     ("status", "kind", "fault", "code"),
     [
         ("500 Internal Server Error", Deferred, Fault.MESSAGE, "451 4.3.0"),
@@ -321,6 +339,15 @@ def test_status_decides_whose_fault_it_is(tmp_path, status, kind, fault, code):
     assert isinstance(found, kind)
     assert fault is getattr(found, "fault", None)
     assert str(found.reply).startswith(code)
+
+
+@pytest.mark.parametrize("said", [answer("504 Gateway Timeout", b"sorry"), answer(body=b"{}")], ids=["504", "no id"])
+def test_what_a_vendor_that_carries_out_a_call_once_leaves_open_is_asked_of_it_again(tmp_path, said):
+    """Nobody else may have the mail meanwhile."""
+    found = outcome(tmp_path, answering(said), kind="resend")
+
+    assert isinstance(found, Deferred)
+    assert found.repeats
 
 
 @pytest.mark.parametrize("status", ["400 Bad Request", "422 Unprocessable Entity"])

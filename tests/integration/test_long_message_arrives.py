@@ -46,6 +46,23 @@ def test_what_is_stored_is_what_was_sent_with_the_stamps_before_it(tmp_path: Pat
     asyncio.run(door.run(test))
 
 
+def test_a_line_that_is_no_field_and_what_follows_stay_when_a_field_before_it_goes(tmp_path: Path) -> None:
+    door = FrontDoor(tmp_path, CA)
+    kept = b"no field\r\nSubject: long\r\n\r\n" + body(5)
+
+    def client() -> None:
+        with door.smtp() as session:
+            session.login("alice", "secret")
+            session.sendmail("a@b.example", ["bob@ours.example"], b"Bcc: secret@x.example\r\n" + kept)
+
+    async def test() -> None:
+        await door.beside(client)
+        [stored] = door.stored
+        assert (await door.spool._spool.read_content(stored.id)).endswith(b"\r\n" + kept)
+
+    asyncio.run(door.run(test))
+
+
 @pytest.mark.parametrize(
     ("tail", "code"), [(b"bare\nline end\r\n", 554), (b"nul \0\r\n", 554), (b"", 250)], ids=["bare", "nul", "clean"]
 )
@@ -115,3 +132,33 @@ def test_receiving_twenty_five_megabytes_keeps_a_few_in_memory(tmp_path: Path) -
         assert peak < 8_000_000, peak
 
     asyncio.run(door.run(send))
+
+
+def test_a_long_binary_message_is_kept_octet_for_octet(tmp_path: Path) -> None:
+    """RFC 3030: in chunks that end anywhere; no line end is looked for, and none is added."""
+    door = FrontDoor(tmp_path, CA)
+    data = bytes(range(256)) * 20_000 + b"\r"
+    message = b"Subject: long\r\n\r\n" + data
+    answers: list[int] = []
+
+    def client() -> None:
+        with door.smtp() as session:
+            session.login("alice", "secret")
+            answers.append(session.docmd("MAIL FROM:<a@b.example> BODY=BINARYMIME")[0])
+            session.rcpt("bob@ours.example")
+            for start in range(0, len(message), 1_000_001):
+                chunk = message[start : start + 1_000_001]
+                last = " LAST" if start + len(chunk) == len(message) else ""
+                session.putcmd(f"BDAT {len(chunk)}{last}")
+                session.send(chunk)
+                answers.append(session.getreply()[0])
+
+    async def test() -> None:
+        await door.beside(client)
+        assert set(answers) == {250}
+        [stored] = door.stored
+        assert stored.envelope.binary
+        content = await door.spool._spool.read_content(stored.id)
+        assert content.endswith(b"Subject: long\r\n\r\n" + data)
+
+    asyncio.run(door.run(test))

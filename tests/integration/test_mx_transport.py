@@ -9,7 +9,7 @@ import pytest
 from smtp_peer import Peer
 from smtp_setting import CONTENT, Hosts, delivery, letters, mx_to, request, send
 
-from relay.mail.errors import DnsTemporaryError, SettingsError
+from relay.mail.errors import DnsTemporaryError
 from relay.mail.outcome import Deferred, Failed, Fault
 from relay.mail.reply import Reply, reply
 from relay.ports import DeliveryReport, MxHost, SystemClock
@@ -228,8 +228,22 @@ def test_override_takes_every_domain() -> None:
         assert letters(report) == "D"
 
 
-@pytest.mark.parametrize("text", ["127.0.0.1", ":25", "host:", "host:0", "host:65536", "host:x"])
-def test_malformed_override_is_refused_at_start(text: str) -> None:
-    """One line with the fix."""
-    with pytest.raises(SettingsError, match=r"delivery\.mx_override: .* write e\.g\."):
-        transport(Hosts(), mx_override=text)
+# --- sites -------------------------------------------------------------------------------------------------
+
+
+def site(lookup: object, domain: str = "mx.example", **settings) -> str:
+    return asyncio.run(transport(lookup, **settings).site(domain))
+
+
+def test_the_site_of_a_domain_is_that_of_its_best_hosts() -> None:
+    hosts = Hosts(MxHost("in.hoster.example", 10, (ALIVE,)), MxHost("backup.example", 20, (ALIVE,)))
+
+    assert site(hosts) == "mx:in.hoster.example"
+    assert site(hosts, share_hosts=False) == ""
+    assert site(hosts, mx_override="127.0.0.1:25") == ""
+
+
+@pytest.mark.parametrize("answer", [DnsTemporaryError("no answer"), reply(556, "5.1.10", "Null MX")])
+def test_where_dns_names_no_hosts_there_is_no_site(answer: Reply | Exception) -> None:
+    assert site(Says(answer)) == ""
+    assert site(Says(answer), "\u2024.example") == ""

@@ -231,7 +231,7 @@ def test_the_connection_ends_without_an_answer(
 
     setting.run(client, runner)
 
-    assert (waited[0] >= 0.2) == word.endswith("timeout")
+    assert (waited[0] > 0.19) == word.endswith("timeout")
     assert [message.rcpt_to for message in setting.inbox.list()] == [("good@any.example",)]
     assert setting.errors == []
 
@@ -270,7 +270,7 @@ def test_slow_accepts_late(setting: _Setting) -> None:
 
     setting.run(lambda: setting.send("slow@any.example", "data-slow@any.example"), slowness=0.2)
 
-    assert time.monotonic() - started >= 0.4
+    assert time.monotonic() - started > 0.39
     assert len(setting.inbox.list()) == 1
 
 

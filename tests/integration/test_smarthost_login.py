@@ -101,3 +101,26 @@ def _bad_certificate(fault: str):
     past = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
     authority().issue_cert("localhost", not_before=past, not_after=past).configure_cert(context)
     return context
+
+
+@pytest.mark.parametrize(
+    ("submitter", "said"),
+    [
+        ("e=mc2@client.example", b" AUTH=e+3Dmc2@client.example"),
+        ("<>", b" AUTH=<>"),
+        ("", b" AUTH=<>"),
+        ("gr\u00fc\u00dfe@client.example", b" AUTH=<>"),
+    ],
+)
+def test_who_submitted_is_told_to_a_relay_that_is_to_know(submitter: str, said: bytes, tmp_path) -> None:
+    """RFC 4954 §5: by MAIL, where it offers AUTH. Any other that was logged in to hears `<>`, without a login none."""
+    for wanted in (True, False):
+        with Peer(tls=server_tls(), auth="PLAIN", password=SECRET) as peer:
+            transport = smarthost_at(peer.port, folder=tmp_path, ca=authority(), username="user", submitter=wanted)
+            assert letters(send(transport, request(submitter=submitter))) == "S"
+        (mail,) = [line for line in peer.sessions[0].commands if line.startswith(b"MAIL")]
+        assert (said if wanted else b" AUTH=<>") in mail
+    for wanted in (True, False):
+        with Peer(tls=server_tls()) as peer:
+            assert letters(send(smarthost_at(peer.port, folder=tmp_path, ca=authority(), submitter=wanted))) == "S"
+        assert not any(b"AUTH=" in line for line in peer.sessions[0].commands)

@@ -66,7 +66,9 @@ class Bench:
     def message(self, *addresses: str, content: bytes = CONTENT, **options: Any) -> NewMessage:
         recipients = options.pop("recipients", None) or tuple(map(Recipient, addresses or ("c@d.example",)))
         reverse_path = options.pop("reverse_path", "a@b.example")
-        details = {name: options.pop(name) for name in ("client_message_id", "tags", "account") if name in options}
+        details = {
+            name: options.pop(name) for name in ("client_message_id", "tags", "account", "digest") if name in options
+        }
         return NewMessage(
             id=self.spool.new_id(),
             account=details.pop("account", "acme"),

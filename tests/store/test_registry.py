@@ -10,7 +10,8 @@ import pytest
 from relay.mail.errors import StoreError
 from relay.mail.session import SenderRights
 from relay.store.registry import REGISTRY_FILE, Registry
-from relay.store.registry_admin import RegistryAdmin, sender_rights
+from relay.store.registry_admin import RegistryAdmin, keep_scram
+from relay.store.registry_records import sender_rights
 
 HASH = "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHRzYWx0$first"
 OTHER = "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHRzYWx0$other"
@@ -319,3 +320,93 @@ def test_only_argon2id_hashes_can_be_stored(admin):
     with pytest.raises(StoreError):
         admin.add_credential("app1", None, "the password itself", ANY)
     assert admin.credentials() == []
+
+
+def test_scram_verifiers_follow_their_passwords(tmp_path, admin, registry, clock):
+    """Stored with a password or later; kept for a grace; gone with the password they belong to."""
+    secret = admin.scram_secret()
+    admin.add_credential("app1", None, HASH, ANY)
+    admin.add_credential("app2", None, HASH, ANY, scram="SCRAM-SHA-256$4096:c2FsdA==$a:b")
+    registry.refresh()
+    assert registry.scram_secret() == secret
+    assert registry.scram_kinds() == {"", "SCRAM-SHA-256$4096"}
+    assert [record.scram for record in admin.credentials()] == [False, True]
+    assert not admin.set_scram("app1", OTHER, "SCRAM-SHA-256$4096:c2FsdA==$c:d")
+    keep_scram(tmp_path, clock, "app1", HASH, "SCRAM-SHA-256$4096:c2FsdA==$c:d")
+    assert registry.refresh()
+    assert registry.find_credential("app1").scram_at(clock.now()) == ("SCRAM-SHA-256$4096:c2FsdA==$c:d",)
+    assert registry.scram_kinds() == {"SCRAM-SHA-256$4096"}
+    admin.rotate_credential("app2", lambda present: OTHER, grace=100)
+    registry.refresh()
+    assert registry.find_credential("app2").scram_at(clock.now()) == ("", "SCRAM-SHA-256$4096:c2FsdA==$a:b")
+    clock.time += 101
+    assert registry.find_credential("app2").scram_at(clock.now()) == ("",)
+    RegistryAdmin.open(tmp_path, clock).close()
+    connection = apsw.Connection(str(tmp_path / REGISTRY_FILE))
+    assert connection.execute("SELECT old_scram FROM credential WHERE username = 'app2'").fetchall() == [(None,)]
+    connection.close()
+    admin.rotate_credential("app1", lambda present: OTHER, scram="SCRAM-SHA-256$5000:c2FsdA==$e:f")
+    admin.set_credential_disabled("app2", True)
+    registry.refresh()
+    assert registry.scram_kinds() == {"SCRAM-SHA-256$5000"}
+    with RegistryAdmin.open(tmp_path, clock) as again:
+        assert again.scram_secret() == secret
+
+
+def test_two_registries_salt_differently(tmp_path, admin, clock):
+    """What is known of one server's salts says nothing about another's."""
+    with RegistryAdmin.open(tmp_path / "other", clock) as other:
+        assert other.scram_secret() != admin.scram_secret()
+
+
+def test_the_highest_priority_of_a_credential_is_part_of_its_rights(tmp_path, admin, registry):
+    admin.add_credential("app1", None, HASH, sender_rights((), (), 3))
+    admin.add_credential("app2", None, HASH, ANY)
+    registry.refresh()
+    assert [registry.find_credential(name).rights.priority for name in ("app1", "app2")] == [3, 0]
+    assert admin.set_priority("App2", 9)
+    assert not admin.set_priority("app3", 9)
+    registry.refresh()
+    assert registry.find_credential("app2").rights.priority == 9
+    assert [one.priority for one in admin.credentials()] == [3, 9]
+
+
+@pytest.mark.parametrize("number", [-1, 10])
+def test_a_priority_nobody_can_have_is_refused(admin, number):
+    with pytest.raises(StoreError, match="0 to 9"):
+        admin.set_priority("app1", number)
+    with pytest.raises(StoreError, match="0 to 9"):
+        sender_rights((), (), number)
+
+
+def test_what_a_credential_tolerates_is_known_at_its_next_login(admin, registry):
+    admin.add_credential("scale", None, HASH, ANY)
+    registry.refresh()
+    assert registry.find_credential("scale").login.tolerate == ()
+    assert admin.set_tolerate("Scale", ["bare_lf", "no_brackets", "bare_lf"])
+    assert not admin.set_tolerate("nobody", ["bare_lf"])
+    registry.refresh()
+    assert registry.find_credential("scale").login.tolerate == ("bare_lf", "no_brackets")
+    assert [one.tolerate for one in admin.credentials()] == [("bare_lf", "no_brackets")]
+    assert admin.set_tolerate("scale", [])
+    assert [one.tolerate for one in admin.credentials()] == [()]
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [("old_tls", "before a client logs in"), ("bad_helo", "tolerate of the listener"), ("x", "known:")],
+)
+def test_what_no_credential_can_tolerate_is_refused(admin, word, said):
+    admin.add_credential("scale", None, HASH, ANY)
+    with pytest.raises(StoreError, match=said):
+        admin.set_tolerate("scale", ["bare_lf", word])
+    assert admin.credentials()[0].tolerate == ()
+
+
+def test_a_name_no_certificate_has_is_an_error_and_one_that_is_known_stays(admin):
+    admin.add_credential("app1", "acme", HASH, ANY, "")
+    assert admin.add_certificate("email:a@b.example", "app1")
+    assert admin.add_certificate("email:a@b.example", "app1")
+    with pytest.raises(StoreError):
+        admin.add_certificate("a@b.example", "app1")
+    assert [one.name for one in admin.certificates()] == ["email:a@b.example"]

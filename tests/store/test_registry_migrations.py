@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import apsw
 import pytest
 
+from relay.cli.serve import upgrade_registry
 from relay.mail.errors import StoreError
 from relay.store.migrations import Migration, exclusive, load_migrations, migrate, migrations_of, schema_version
 from relay.store.registry import REGISTRY_FILE, Registry
@@ -50,14 +51,14 @@ def test_only_what_is_missing_is_applied(connection):
     assert connection.execute("SELECT x, y FROM a").fetchall() == [(1, 2), (9, 2)]
 
 
-def test_a_failing_file_leaves_the_version_before_it_whole(connection):
-    """Statements before the bad one are undone with it; a mended file applies afterwards."""
+def test_a_failing_file_leaves_the_schema_as_it_was(connection):
+    """Everything before the bad statement is undone with it, files included; mended ones apply afterwards."""
     bad = (*TWO[:1], Migration(2, "0002_b.sql", "CREATE TABLE b (x); CREATE TABLE a (x);"))
     with pytest.raises(apsw.SQLError):
         migrate(connection, bad)
-    assert schema_version(connection) == 1
-    assert connection.execute("SELECT name FROM sqlite_schema WHERE name = 'b'").fetchall() == []
-    assert migrate(connection, TWO) == 1
+    assert schema_version(connection) == 0
+    assert connection.execute("SELECT name FROM sqlite_schema").fetchall() == []
+    assert migrate(connection, TWO) == 2
 
 
 def test_a_newer_schema_is_refused_in_one_line(connection):
@@ -73,13 +74,18 @@ def test_what_another_process_applied_meanwhile_is_not_applied_again(tmp_path, c
     other = apsw.Connection(str(tmp_path / "test.db"))
 
     class Late(tuple):
-        """Migrations during whose choice somebody else migrates."""
+        """Somebody else migrates between the look at the version and the lock."""
 
-        def __getitem__(self, index):
-            migrate(other, TWO)
-            return tuple.__getitem__(self, index)
+        looks = 0
+
+        def __len__(self):
+            Late.looks += 1
+            if Late.looks == 2:
+                migrate(other, TWO)
+            return tuple.__len__(self)
 
     assert migrate(connection, Late(TWO)) == 0
+    assert Late.looks == 2
     assert connection.execute("SELECT x, y FROM a").fetchall() == [(1, 2)]
     other.close()
 
@@ -147,3 +153,24 @@ def test_empty_file_reads_as_an_empty_registry(tmp_path):
     RegistryAdmin.open(tmp_path, StoppedClock()).close()
     assert registry.refresh()
     registry.close()
+
+
+def test_a_registry_from_before_is_upgraded_with_its_credentials(tmp_path):
+    """What the server does when it starts: logins go on, and SCRAM may be added to them."""
+    path = tmp_path / REGISTRY_FILE
+    connection = apsw.Connection(str(path))
+    migrate(connection, migrations_of("registry")[:1])
+    connection.execute("INSERT INTO account VALUES ('acme', '', 1.0, NULL)")
+    connection.execute(
+        "INSERT INTO credential VALUES ('app1', 'acme', '$argon2id$x', NULL, NULL, '[]', '[]', '', 1.0, NULL, NULL)"
+    )
+    connection.close()
+    upgrade_registry(tmp_path)
+    registry = Registry(path)
+    registry.refresh()
+    found = registry.find_credential("app1")
+    assert (found.password_hash, found.scram, found.old_scram) == ("$argon2id$x", "", "")
+    assert len(registry.scram_secret()) == 32
+    registry.close()
+    upgrade_registry(tmp_path / "empty")
+    assert not (tmp_path / "empty").exists()

@@ -86,7 +86,7 @@ KILLED = """
     from relay.store.registry_admin import RegistryAdmin
 
     admin = RegistryAdmin.open(Path(sys.argv[1]), SystemClock())
-    connection = admin._connection
+    connection = admin._file._connection
     connection.pragma("cache_size", 1)  # pages spill into the file before the commit
     connection.execute("BEGIN EXCLUSIVE; UPDATE credential SET disabled_at = 1")
     for number in range(500):

@@ -11,7 +11,7 @@ from spool_kit import CONTENT, START, THRESHOLD, deferred, done
 from relay.mail.envelope import Envelope, Recipient
 from relay.mail.errors import StoreError
 from relay.mail.event import EventKind
-from relay.ports import AttemptBegun, AttemptEnd, AttemptStart, NewMessage, QueuedRecipient
+from relay.ports import PIECE, AttemptBegun, AttemptEnd, AttemptStart, NewMessage, QueuedRecipient
 from relay.store.spool_verbs import Act, Selection, Verb
 
 BIG = b"Subject: big\r\n\r\n" + b"x" * THRESHOLD
@@ -27,6 +27,8 @@ def test_what_was_enqueued_is_due_with_all_that_was_said_of_it(bench):
     )
     options = {
         "ret": "HDRS", "envid": "E-1", "body_8bit": True, "smtputf8": True, "retry": "otp", "expires_at": START + 9.5,
+        "hold_until": START - 1, "hold_request": "for;60", "priority": -3, "deliver_by": START + 60.125, "by_mode": "N",
+        "by_trace": True, "requiretls": True, "binary": True,
     }  # fmt: skip
     message = bench.message(recipients=recipients, tags=("a", "b"), client_message_id="<1@x>", **options)
     bench.run(bench.spool.enqueue(message))
@@ -47,6 +49,17 @@ def test_enqueue_gives_the_message_back_with_its_content_and_everybody_due(bench
     assert [(one.index, one.attempts, one.next_at) for one in queued.due] == [(0, 0, START), (1, 0, START)]
 
 
+def test_a_message_to_be_held_becomes_due_when_it_is_to_be_sent(bench):
+    message = bench.message("c@d.example", hold_until=START + 3600)
+    queued = bench.run(bench.spool.enqueue(message))
+    assert [one.next_at for one in queued.due] == [START + 3600]
+    bench.restart()
+    assert bench.due() == []
+    assert bench.run(bench.spool.next_due_at(0.0)) == START + 3600
+    [found] = bench.run(bench.spool.due(0.0, START + 3600, 10))
+    assert (found.received_at, found.since) == (START, START + 3600)
+
+
 def test_the_null_sender_stays_null(bench):
     bench.enqueue(reverse_path=None)
     assert bench.due()[0].envelope.reverse_path is None
@@ -57,6 +70,36 @@ def test_content_comes_back_byte_for_byte(bench, content):
     message_id = bench.enqueue(content=content)
     bench.restart()
     assert bench.run(bench.spool.read_content(message_id)) == content
+
+
+@pytest.mark.parametrize("content", [CONTENT, BIG, BIG * 600], ids=["small", "a file", "many pieces"])
+def test_content_that_is_opened_is_the_same(bench, content):
+    """In pieces, and from any octet on."""
+    message_id = bench.enqueue(content=content)
+    bench.restart()
+
+    async def scene():
+        found = await bench.spool.open_content(message_id)
+        if isinstance(found, bytes):
+            return found
+        try:
+            assert found.size == len(content)
+            assert await found.read(found.size, 10) == b""
+            assert await found.read(found.size - 3, 10) == content[-3:]
+            assert await found.read(5, 7) == content[5:12]
+            pieces: list[bytes] = []
+            await found.each_piece(9, pieces.append)
+            assert len(pieces) == (len(content) - 9 + PIECE - 1) // PIECE
+            return content[:9] + b"".join(pieces)
+        finally:
+            found.close()
+
+    assert bench.run(scene()) == content
+
+
+def test_content_that_is_gone_cannot_be_opened(bench):
+    with pytest.raises(StoreError, match="no stored content"):
+        bench.run(bench.spool.open_content(bench.spool.new_id()))
 
 
 def test_a_thousand_recipients_keep_their_order(bench):
@@ -438,6 +481,18 @@ def test_what_is_held_is_neither_due_nor_gone(bench):
 # --- the end -------------------------------------------------------------------------------------------------
 
 
+def test_what_tells_a_repetition_outlives_a_restart(bench):
+    old = bench.enqueue(digest=b"1" * 16)
+    bench.clock.time += 100
+    new = bench.enqueue(digest=b"2" * 16)
+    bench.enqueue()
+    bench.restart()
+    known = [(digest, f"{number:016x}", at) for digest, number, at in bench.run(bench.spool.digests(START, 10))]
+    assert known == [(b"1" * 16, old, START), (b"2" * 16, new, START + 100)]
+    assert [digest for digest, _, _ in bench.run(bench.spool.digests(START + 50, 10))] == [b"2" * 16]
+    assert [digest for digest, _, _ in bench.run(bench.spool.digests(START, 1))] == [b"2" * 16]
+
+
 def test_closing_commits_what_was_asked_before(bench):
     messages = [bench.message() for _ in range(50)]
 
@@ -472,3 +527,15 @@ def test_a_caller_who_goes_away_takes_nothing_with_it(bench):
 
     messages = bench.run(leave())
     assert {messages[0].id, messages[2].id} <= set(bench.due_ids())
+
+
+def test_urgent_mail_is_found_by_its_priority_while_it_waits(bench):
+    for priority in (None, 0, -5, 2, 9):
+        bench.run(bench.spool.enqueue(bench.message(priority=priority)))
+    bench.run(bench.spool.enqueue(bench.message(priority=7, hold_until=START + 60)))
+    bench.restart()
+    found = bench.run(bench.spool.urgent(START, 10))
+    assert [one.envelope.priority for one in found] == [9, 2]
+    assert [one.envelope.priority for one in bench.run(bench.spool.urgent(START + 60, 2))] == [9, 7]
+    bench.finish(found[0].id)
+    assert [one.envelope.priority for one in bench.run(bench.spool.urgent(START, 10))] == [2]

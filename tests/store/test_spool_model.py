@@ -45,6 +45,14 @@ class Model:
     kinds: dict[str, list[str]] = field(default_factory=dict)
     open: dict[int, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
 
+    def dead(self) -> set[str]:
+        """Ended with somebody bounced or expired: the text is kept for the operator."""
+        return {
+            message_id
+            for message_id, all_of_it in self.recipients.items()
+            if any(one.state in ("bounced", "expired") for one in all_of_it)
+        } - self.unfinished()
+
     def unfinished(self) -> set[str]:
         return {
             message_id
@@ -140,7 +148,8 @@ class SpoolMachine(RuleBasedStateMachine):
         ]
         assert len(changed) == len(waiting)
         for one in waiting:
-            one.next_at = min(one.next_at, self.bench.clock.now())
+            # Who was due before, too: should the clock be set back, all wait for it.
+            one.next_at = self.bench.clock.now()
 
     def in_flight(self):
         return frozenset((one, n) for one, indexes in self.model.open.values() for n in indexes)
@@ -217,8 +226,9 @@ class SpoolMachine(RuleBasedStateMachine):
         if not hasattr(self, "model"):
             return
         unfinished = self.model.unfinished()
+        kept = unfinished | self.model.dead()
         assert self.bench.body_files() == sorted(
-            message_id for message_id in unfinished if len(self.model.content[message_id]) > THRESHOLD
+            message_id for message_id in kept if len(self.model.content[message_id]) > THRESHOLD
         )
         for message_id in list(self.model.recipients)[-3:]:
             if message_id in unfinished:

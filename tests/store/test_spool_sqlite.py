@@ -21,6 +21,7 @@ from relay.store.bodies import BodyFiles
 from relay.store.ids import IdSource, spool_of, to_number, to_text
 from relay.store.spool import SqliteSpool, open_read_only
 from relay.store.spool_read import listing
+from relay.store.spool_write import PULL_IN
 from relay.store.writer import GroupCommit
 
 BIG = b"Subject: big\r\n\r\n" + b"x" * THRESHOLD
@@ -337,6 +338,40 @@ def test_a_lock_held_by_somebody_else_fails_a_commit_once_and_not_once_an_operat
     asyncio.run(scene())
 
 
+def test_cheap_operations_are_executed_on_the_loop_and_wait_for_a_lock_on_the_thread(tmp_path):
+    """The loop must never sleep; the thread has the patience."""
+
+    async def scene():
+        connection, other = (apsw.Connection(str(tmp_path / "x.db")) for _ in range(2))
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE t(v)")
+        threads = []
+
+        def apply(connection, values):
+            threads.append(threading.current_thread().name)
+            connection.executemany("INSERT INTO t VALUES (?)", [(value,) for value in values])
+            return list(values)
+
+        loop = asyncio.get_running_loop()
+        writer = GroupCommit(
+            connection, apply, lambda: None, loop, lambda size, seconds: None, lambda: 0.0, lambda value: value < 10
+        )
+        assert await asyncio.gather(writer.submit(1), writer.submit(2)) == [1, 2]
+        assert await writer.submit(10) == 10
+        other.execute("BEGIN IMMEDIATE")
+        waits = writer.submit(3)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        other.execute("ROLLBACK")
+        assert await waits == 3
+        assert threads == ["MainThread", "spool-writer", "spool-writer"]
+        assert connection.execute("SELECT v FROM t").fetchall() == [(1,), (2,), (10,), (3,)]
+        await writer.close()
+        other.close()
+
+    asyncio.run(scene())
+
+
 # --- reading -------------------------------------------------------------------------------------------------
 
 
@@ -449,6 +484,32 @@ def test_counting_reads_indexes_only(bench, question):
     assert all("INDEX" in step for step in steps), steps
 
 
+def test_pulling_in_reads_what_waits_and_none_of_the_history(bench):
+    """The writer does it: a look at every row of a week's mail would hold up all mail for seconds."""
+    bench.enqueue()
+    plan = bench.spool._writer._connection.execute(f"EXPLAIN QUERY PLAN {PULL_IN}", (1, 2)).fetchall()
+    assert ["recipient_due" in step[3] for step in plan] == [True]
+
+
+def test_pruning_steps_over_a_long_queue_in_the_reader_and_not_in_the_writer(bench):
+    """In the writer it would hold up all mail, each time anew."""
+
+    async def queue():
+        await asyncio.gather(*(bench.spool.enqueue(bench.message()) for _ in range(2000)))
+
+    bench.run(queue())
+    bench.finish(bench.enqueue(), 0)
+    steps = []
+
+    def thousand_more():
+        steps.append(1000)
+        return False
+
+    bench.spool._writer._connection.set_progress_handler(thousand_more, 1000)
+    assert bench.run(bench.spool.prune(START + 500, 200)) == 1
+    assert sum(steps) <= 3000
+
+
 def test_an_interrupted_attempt_is_held_where_the_operator_wants_to_decide(tmp_path):
     async def scene():
         clock = ManualClock()
@@ -459,7 +520,7 @@ def test_an_interrupted_attempt_is_held_where_the_operator_wants_to_decide(tmp_p
         await spool.enqueue(message)
         await spool.begin_attempt(AttemptStart(message.id, (0,), "direct", "d.example", clock.now()))
         await spool.close()
-        spool = SqliteSpool.open(tmp_path, 3, clock, file_threshold=THRESHOLD, hold_doubt=True)
+        spool = SqliteSpool.open(tmp_path, 3, clock, file_threshold=THRESHOLD, in_doubt="hold")
         [recipient] = (await spool.message(message.id))["recipients"]
         assert recipient["state"] == "held"
         assert "it may have been delivered" in recipient["reply"]

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from transcript import Cut, Transcript, play
 
-TRANSCRIPTS = sorted(Path(__file__).parent.glob("*.txt"))
+HERE = Path(__file__).parent
+TRANSCRIPTS = sorted(HERE.rglob("*.txt"))
 
 
 def _whole(octets: bytes) -> Iterator[bytes]:

@@ -26,13 +26,13 @@ def test_keys_that_differ_are_named_by_table_and_name(tmp_path: Path) -> None:
     new = settings(
         tmp_path,
         server={"workers": 3},
-        listener=[listener("a", bare_lf="fix", port=2526), listener("c")],
+        listener=[listener("a", tolerate=("bare_lf",), port=2526), listener("c")],
         route=[{"name": "r", "via": ["capture"]}],
         limits={"recipients": 5},
     )
     found = changes(old, new)
     assert [key for key in found.live if not key.startswith("listener.")] == ["limits.recipients", "route.r.via"]
-    assert "listener.a.bare_lf" in found.live
+    assert "listener.a.tolerate" in found.live
     assert {"server.workers", "listener.a.port", "listener.b.port", "listener.c.port"} <= set(found.restart)
 
 
@@ -41,13 +41,25 @@ def test_what_needs_a_restart_keeps_its_value(tmp_path: Path) -> None:
     new = settings(
         tmp_path,
         server={"hostname": "b.example"},
-        listener=[listener("a", bare_lf="fix", port=2526), listener("c")],
+        listener=[listener("a", tolerate=("bare_lf",), port=2526), listener("c")],
         spool={"file_threshold": 5, "window": 7},
     )
     found = merged(old, new)
     assert (found.server, found.spool.file_threshold, found.spool.window) == (old.server, 65_536, 7)
-    assert [(one.name, one.port, one.bare_lf) for one in found.listener] == [("a", 2525, "fix"), ("b", 2525, "reject")]
+    assert [(one.name, one.port, one.tolerate) for one in found.listener] == [
+        ("a", 2525, ("bare_lf",)),
+        ("b", 2525, ("undeclared_8bit",)),
+    ]
     assert changes(found, merged(found, new)).live == ()
+
+
+@pytest.mark.parametrize("more", [{"plaintext_auth": True}, {"tolerate": ("old_tls",)}])
+def test_what_is_for_loopback_alone_waits_with_the_address(tmp_path: Path, more: dict[str, Any]) -> None:
+    """The address changes at a restart; until then the port is as public as it was."""
+    old = settings(tmp_path, listener=[listener("a", address="192.0.2.1")])
+    new = settings(tmp_path, listener=[listener("a", address="127.0.0.1", **more)])
+    with pytest.raises(OperatorError, match="listener a: its address changes at a restart alone"):
+        merged(old, new)
 
 
 def test_what_was_checked_is_published_for_the_workers(tmp_path: Path) -> None:

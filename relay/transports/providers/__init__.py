@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from relay.mail.errors import SettingsError
 from relay.settings import ProviderSettings
-from relay.transports.providers.base import Provider
+from relay.transports.providers.base import OptionError, Provider
 
 ENTRY_POINT_GROUP = "sendrelay.providers"
 
@@ -57,8 +57,10 @@ def build_provider(name: str, settings: ProviderSettings) -> Provider:
         options = provider.Options.model_validate(settings.options)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in ("provider", name, "options", *first["loc"]))
+        cause = first.get("ctx", {}).get("error")
+        location = (cause.key,) if isinstance(cause, OptionError) else first["loc"]
+        key = ".".join(str(part) for part in ("provider", name, "options", *location))
         known = ", ".join(provider.Options.model_fields)
         hint = f"; known: {known}" if first["type"] == "extra_forbidden" else ""
-        raise SettingsError(f"{key}: {first['msg']}{hint}") from error
-    return provider(options, (settings.base_url or provider.default_base_url).rstrip("/"))
+        raise SettingsError(f"{key}: {first['msg'].removeprefix('Value error, ')}{hint}") from error
+    return provider(options, (settings.base_url or provider.url_for(options)).rstrip("/"))

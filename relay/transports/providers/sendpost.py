@@ -8,35 +8,44 @@ Sources: the vendor's API reference and its Python SDK 3.0.0.
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from pydantic import Field
 
-from relay.mail.address import parse_address
 from relay.mail.directives import Directives
-from relay.mail.errors import AddressSyntaxError
 from relay.mail.mime import Mailbox
 from relay.mail.outcome import Outcome
-from relay.mail.parts import Attachment, Loss, Parts, take_apart
-from relay.mail.reply import printable, reply
+from relay.mail.parts import Loss, Parts, take_apart
+from relay.mail.reply import reply
 from relay.ports import DeliveryRequest
 from relay.transports.providers.base import (
+    Callback,
     Capabilities,
     HttpRequest,
     HttpResponse,
     Provider,
+    ProviderEvent,
     ProviderOptions,
     Refusal,
     Rendering,
     refusal_for,
 )
-from relay.transports.providers.filenames import name_for, type_of
 from relay.transports.providers.sendpost_answer import TITLE, read_answer
-from relay.transports.providers.visibility import Visibility, ascii_form, visibility
+from relay.transports.providers.sendpost_events import read_events
+from relay.transports.providers.structured import (
+    Says,
+    as_json,
+    batches,
+    content_losses,
+    custom_headers,
+    encoded,
+    named,
+    person,
+    refused,
+)
+from relay.transports.providers.visibility import Visibility, visibility
 
 SUBJECT_CHARACTERS: Final = 998
 NAME_CHARACTERS: Final = 256
@@ -51,11 +60,14 @@ COPIES: Final = 50
 _CONTROL_FIELDS: Final = ("x-sendpost-", "x-sp-")
 _ACCEPTED: Final = (
     Loss.ATTACHED_MESSAGE,
+    Loss.ATTACHMENT_CHARSET,
     Loss.ATTACHMENT_TYPE,
     Loss.FORMAT_FLOWED,
     Loss.RECIPIENT_ROLE,
     Loss.VISIBLE_RECIPIENTS,
 )
+
+_SAYS: Final = Says(COPIES, commands=_CONTROL_FIELDS, marks=("{{",), amp=True, typed=False)
 
 
 class SendPostOptions(ProviderOptions):
@@ -92,6 +104,7 @@ class SendPost(Provider):
         separate_envelope=False,
         envelope_sender=False,
         attachment_octets=ATTACHMENT_OCTETS,
+        message_octets=0,
         recipients_per_call=RECIPIENTS,
         per_recipient_result=True,
         custom_headers=True,
@@ -99,9 +112,9 @@ class SendPost(Provider):
         inline_images=False,
         idempotency=False,
         tracking="option",
-        scheduled=False,
         smtputf8=False,
         sender="verified domain",
+        dkim="replaced",
     )
 
     def __init__(self, options: ProviderOptions, base_url: str) -> None:
@@ -117,24 +130,26 @@ class SendPost(Provider):
             return refusal
         seen = visibility(recipients, parts)
         copies = list(_copies(seen))
-        headers, header_losses = _headers(parts, self._options.withhold_headers)
-        losses = frozenset({*parts.losses, *_content_losses(parts), *_visible_losses(seen, copies), *header_losses})
+        headers, header_losses = custom_headers(parts, self._options.withhold_headers, _CONTROL_FIELDS)
+        losses = frozenset(
+            {*content_losses(parts, self.capabilities, _SAYS), *_visible_losses(seen, copies), *header_losses}
+        )
         refusal = refusal_for(self.title, losses, self._options.accept)
         if refusal:
             return refusal
-        message = self._message(parts, headers, request.directives)
-        return Rendering(tuple(self._call(message, batch) for batch in _batches(copies)), losses)
+        message = self._message(parts, dict(headers), request.directives)
+        return Rendering(tuple(self._call(message, batch) for batch in batches(copies, RECIPIENTS, RECIPIENTS)), losses)
 
     def _message(self, parts: Parts, headers: dict[str, str], asked: Directives) -> dict[str, Any]:
         options = self._options
         message: dict[str, Any] = {
-            "from": _person(parts.from_[0]),
+            "from": person(parts.from_[0]),
             "subject": parts.subject or "",
             "trackOpens": options.track_opens if asked.track_opens is None else asked.track_opens,
             "trackClicks": options.track_clicks if asked.track_clicks is None else asked.track_clicks,
         }
         if parts.reply_to:
-            message["replyTo"] = _person(parts.reply_to[0])
+            message["replyTo"] = person(parts.reply_to[0])
         bodies = {"htmlBody": parts.html, "textBody": parts.text, "ampBody": parts.amp}
         message |= {key: body for key, body in bodies.items() if body is not None}
         if not (parts.html or parts.text):
@@ -144,7 +159,9 @@ class SendPost(Provider):
         if asked.tags:
             message["groups"] = list(asked.tags)
         if parts.attachments:
-            message["attachments"] = [_attachment(item, n) for n, item in enumerate(parts.attachments, 1)]
+            message["attachments"] = [
+                {"content": encoded(item), "filename": name} for item, name in named(parts.attachments)
+            ]
         if asked.pool or options.ippool:
             message["ippool"] = asked.pool or options.ippool
         return message
@@ -159,7 +176,7 @@ class SendPost(Provider):
                 "Accept": "application/json",
                 "X-SendPost-Public-Contract": "v1",
             },
-            body=json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8"),
+            body=as_json(body),
             copies=tuple(copy.recipients for copy in copies),
         )
 
@@ -169,20 +186,15 @@ class SendPost(Provider):
     def read(self, response: HttpResponse, request: HttpRequest) -> Mapping[str, Outcome]:
         return read_answer(response, request)
 
+    def events(self, callback: Callback) -> list[ProviderEvent]:
+        return read_events(callback)
+
 
 def _limits(recipients: Sequence[str], parts: Parts) -> Refusal | None:
     """What no setting can accept: addresses and sizes the API refuses."""
-    if not parts.from_:
-        return Refusal(reply(550, "5.6.0", "SendPost needs a From address, and the message has none"))
-    senders = [mailbox.address for mailbox in (*parts.from_[:1], *parts.reply_to[:1])]
-    for address in (*senders, *recipients):
-        try:
-            if parse_address(address).needs_smtputf8:
-                return Refusal(reply(553, "5.6.7", "SendPost takes no local part beyond ASCII"))
-        except AddressSyntaxError as error:
-            return Refusal(reply(550, "5.6.0", printable(f"SendPost cannot be given an address: {error}")))
-    if sum(len(item.content) for item in parts.attachments) > ATTACHMENT_OCTETS:
-        return Refusal(reply(552, "5.3.4", f"SendPost takes {ATTACHMENT_OCTETS} octets of attachments at most"))
+    refusal = refused(TITLE, recipients, parts, SendPost.capabilities, 0)
+    if refusal is not None:
+        return refusal
     names = [mailbox.name for mailbox in (*parts.from_, *parts.reply_to, *parts.to, *parts.cc)]
     too_long = {
         f"a subject of {SUBJECT_CHARACTERS}": len(parts.subject or "") > SUBJECT_CHARACTERS,
@@ -218,68 +230,13 @@ def _visible_losses(seen: Visibility, copies: Sequence[_Copy]) -> Iterator[Loss]
         yield Loss.RECIPIENT_ROLE
 
 
-def _content_losses(parts: Parts) -> Iterator[Loss]:
-    if len(parts.from_) > 1:
-        yield Loss.SEVERAL_FROM
-    if len(parts.reply_to) > 1:
-        yield Loss.SEVERAL_REPLY_TO
-    expanded = (parts.subject, parts.html, parts.text, parts.amp)
-    if any(text and "{{" in text for text in expanded):
-        yield Loss.TEMPLATE_SYNTAX
-    for number, item in enumerate(parts.attachments, 1):
-        if type_of(name_for(item, number)) != item.content_type:
-            yield Loss.ATTACHMENT_TYPE
-
-
-def _headers(parts: Parts, withheld: Sequence[str]) -> tuple[dict[str, str], set[Loss]]:
-    """A JSON object holds each name once, so the second of two equal names is a loss."""
-    skipped = {name.lower() for name in withheld}
-    headers: dict[str, str] = {}
-    names: set[str] = set()
-    losses: set[Loss] = set()
-    for name, value in parts.headers:
-        key = name.lower()
-        if key in skipped or key.startswith(_CONTROL_FIELDS):
-            continue
-        if key in names:
-            losses.add(Loss.REPEATED_HEADER)
-            continue
-        names.add(key)
-        headers[name] = value
-    return headers, losses
-
-
-def _batches(copies: Sequence[_Copy]) -> Iterator[list[_Copy]]:
-    batch: list[_Copy] = []
-    size = 0
-    for copy in copies:
-        if batch and size + len(copy.recipients) > RECIPIENTS:
-            yield batch
-            batch, size = [], 0
-        batch.append(copy)
-        size += len(copy.recipients)
-    if batch:
-        yield batch
-
-
 def _entry(copy: _Copy) -> dict[str, Any]:
-    entry: dict[str, Any] = _person(copy.to)
+    entry: dict[str, Any] = person(copy.to)
     if copy.cc:
-        entry["cc"] = [_person(mailbox) for mailbox in copy.cc]
+        entry["cc"] = [person(mailbox) for mailbox in copy.cc]
     if copy.bcc:
-        entry["bcc"] = [_person(Mailbox(address)) for address in copy.bcc]
+        entry["bcc"] = [person(Mailbox(address)) for address in copy.bcc]
     return entry
-
-
-def _person(mailbox: Mailbox) -> dict[str, Any]:
-    person = {"email": ascii_form(mailbox.address)}
-    if mailbox.name:
-        person["name"] = mailbox.name
-    return person
-
-
-def _attachment(item: Attachment, number: int) -> dict[str, str]:
-    return {"content": base64.b64encode(item.content).decode("ascii"), "filename": name_for(item, number)}
 
 
 PROVIDER = SendPost

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from relay.mail.address import comparable
 from relay.mail.outcome import Deferred, Failed, Fault, InDoubt, Outcome, Sent
 from relay.mail.reply import printable, reply
 from relay.transports.providers.answers import json_of, outcome_for_status, words_of
 from relay.transports.providers.base import HttpRequest, HttpResponse
-from relay.transports.providers.visibility import comparable
 
 TITLE: Final = "SendPost"
 

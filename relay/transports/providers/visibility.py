@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from relay.mail.address import parse_address
-from relay.mail.errors import AddressSyntaxError
+from relay.mail.address import comparable
 from relay.mail.mime import Mailbox
 from relay.mail.parts import Parts
 
@@ -49,17 +48,3 @@ def _take(waiting: dict[str, list[str]], mailboxes: tuple[Mailbox, ...]) -> tupl
         if rest:
             taken.append(Mailbox(rest.pop(0), mailbox.name))
     return tuple(taken)
-
-
-def comparable(address: str) -> str:
-    """A key under which two spellings of one mailbox meet; never sent to anybody."""
-    return ascii_form(address).casefold()
-
-
-def ascii_form(address: str) -> str:
-    """The address with its domain in A-labels, as APIs want it; unchanged where it is no address."""
-    try:
-        parsed = parse_address(address)
-        return f"{parsed.local}@{parsed.ascii_domain}"
-    except AddressSyntaxError:
-        return address

@@ -6,24 +6,73 @@ import argparse
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
+from driver.aws import run_aws
 from driver.clients import Clients
 from driver.content import Contents, run_contents
 from driver.dkimcheck import DkimRecords
+from driver.doctor import run_doctor
 from driver.examples import run_examples
+from driver.exim import run_exim_client
 from driver.farend import FarEnd
+from driver.frontdoor import running_front_door
 from driver.inbox import run_inbox
 from driver.letters import Letters, run_ports, run_samples
 from driver.nexthop import run_everything_once, run_postfix_client, run_smarthost
+from driver.notices import run_notices
+from driver.options_javamail import run_javamail
+from driver.options_nodemailer import run_nodemailer
+from driver.options_phpmailer import run_phpmailer
+from driver.proxies import run_proxies
 from driver.refusals import Refusals, run_refusals
+from driver.returns import run_returns
 from driver.sandbox import free_offset, running_sandbox
 from driver.seeds import Seeds, run_seeds
+from driver.smuggling import run_smuggling
 from driver.table import Table
 from driver.workplace import CheckError, Workplace
 
-SDK_CHECK = Path(__file__).resolve().parent.parent / "sendpost_sdk/run"
-SECTIONS = ("seeds", "samples", "ports", "refusals", "inbox", "examples", "postfix", "smarthost", "sdk")
+HERE = Path(__file__).resolve().parent.parent
+SDK_CHECK = HERE / "sendpost_sdk/run"
+VENDORS_CHECK = HERE / "vendor_sdks/run"
+VENDORS = ("sendgrid", "mailgun", "postmark", "resend", "brevo", "sparkpost", "mailjet", "ses", "sendpost", "sendx")
+SECTIONS = (
+    "seeds",
+    "samples",
+    "ports",
+    "refusals",
+    "inbox",
+    "examples",
+    "postfix",
+    "exim",
+    "smarthost",
+    "returns",
+    "notices",
+    "smuggling",
+    "options",
+    "doctor",
+    "proxies",
+    "sdk",
+    "vendors",
+    "aws",
+)
+_OF_THEIR_OWN = frozenset(
+    (
+        "examples",
+        "smarthost",
+        "returns",
+        "notices",
+        "smuggling",
+        "options",
+        "doctor",
+        "proxies",
+        "sdk",
+        "vendors",
+        "aws",
+    )
+)
 
 
 def arguments() -> argparse.Namespace:
@@ -55,31 +104,60 @@ def run_clients(table: Table, workplace: Workplace, offset: int, sections: set[s
             run_inbox(table, clients, far_end)
         if "postfix" in sections:
             run_postfix_client(table, clients, far_end, offset)
+        if "exim" in sections:
+            run_exim_client(table, clients, far_end)
         run_everything_once(table, far_end)
 
 
-def run_sdk_check(table: Table, workplace: Workplace) -> None:
-    """SendPost's own SDK against the relay's bridge; a check of its own that lives beside this one."""
+def run_front_door(table: Table, workplace: Workplace, offset: int, sections: set[str]) -> None:
+    """What clients, and what stands between, can do with the ports."""
+    with running_front_door(workplace, offset) as door:
+        if "options" in sections:
+            run_nodemailer(table, door)
+            run_phpmailer(table, door)
+            run_javamail(table, door)
+        if "doctor" in sections:
+            run_doctor(table, door)
+        if "proxies" in sections:
+            run_proxies(table, door, offset)
+        run_everything_once(table, door.far_end)
 
-    def check() -> str:
-        said = workplace.program("sendpost-sdk", [SDK_CHECK, "--relay", workplace.relay], timeout=300)
+
+def run_sdk_checks(table: Table, workplace: Workplace, sections: set[str]) -> None:
+    """Vendors' own SDKs against the relay's providers; checks of their own that live beside this one."""
+
+    def check(name: str, *words: str | Path) -> str:
+        given = [*words, "--relay", workplace.relay, "--work", workplace.root]
+        said = workplace.program(name, given, timeout=300)
         return said.strip().splitlines()[-1] if said.strip() else ""
 
-    if SDK_CHECK.exists():
-        table.check("SendPost SDK", "requests compared with the bridge's", check)
+    if "sdk" in sections:
+        table.check("SendPost SDK", "requests compared with the bridge's", lambda: check("sendpost-sdk", SDK_CHECK))
+    for kind in VENDORS if "vendors" in sections else ():
+        run = partial(check, f"{kind}-sdk", VENDORS_CHECK, kind)
+        table.check(f"{kind} SDK", "requests compared with the provider's", run)
 
 
 def run_all(table: Table, workplace: Workplace, offset: int, sections: set[str]) -> None:
     first = free_offset(offset)
     second = free_offset(first + 100)
-    if sections - {"examples", "smarthost", "sdk"}:
+    if sections - _OF_THEIR_OWN:
         table.group("sandbox", lambda: run_clients(table, workplace, first, sections))
     if "examples" in sections:
         table.group("make run", lambda: run_examples(table, workplace, second))
     if "smarthost" in sections:
         table.group("smarthost", lambda: run_smarthost(table, workplace, second))
-    if "sdk" in sections:
-        run_sdk_check(table, workplace)
+    if "returns" in sections:
+        table.group("returns", lambda: run_returns(table, workplace, second))
+    if "notices" in sections:
+        table.group("notices", lambda: run_notices(table, workplace, second))
+    if "smuggling" in sections:
+        table.group("smuggling", lambda: run_smuggling(table, workplace, second))
+    if sections & {"options", "doctor", "proxies"}:
+        table.group("front door", lambda: run_front_door(table, workplace, second, sections))
+    run_sdk_checks(table, workplace, sections)
+    if "aws" in sections:
+        table.group("SES (moto)", lambda: run_aws(table, workplace, second))
 
 
 def main() -> int:

@@ -52,11 +52,20 @@ class Clients:
         self._compose(letter, port, [*self.java, "Compose"], mechanism)
         return closed_lines(self._copy(letter).read_bytes())
 
+    def javamail_with(self, letter: Letter, port: int, properties: Sequence[str], **login: str) -> bytes:
+        """The same with properties of the JVM, as another user where `login` says so."""
+        self._compose(letter, port, [*self.java, *properties, "Compose"], **login)
+        return closed_lines(self._copy(letter).read_bytes())
+
     def smtplib(self, letter: Letter, port: int, mechanism: str = "") -> bytes:
         return self._raw(letter, port, ["python3", PROGRAMS / "compose/smtplib_raw.py"], mechanism)
 
     def go(self, letter: Letter, port: int) -> bytes:
         return self._raw(letter, port, [self.workplace.root / "bin/compose-gosmtp"])
+
+    def go_with(self, letter: Letter, port: int, **env: str) -> bytes:
+        """The same with other values in its environment."""
+        return self._raw(letter, port, [self.workplace.root / "bin/compose-gosmtp"], **env)
 
     # --- programs of the command line ----------------------------------------------------------------------
 
@@ -151,7 +160,7 @@ class Clients:
     def java(self) -> list[str]:
         """JVM with JavaMail and a trust store that holds the sandbox's CA."""
         if not self._truststore:
-            store = self.workplace.run / "truststore.p12"
+            store = self.sandbox.ca_file.with_name("truststore.p12")  # a sandbox each has a CA of its own
             self.workplace.program(
                 "keytool",
                 [
@@ -166,7 +175,7 @@ class Clients:
             *("-Djavax.net.ssl.trustStorePassword=changeit", "-cp", f"{self.workplace.root / 'bin/java'}:{jars}"),
         ]
 
-    def _compose(self, letter: Letter, port: int, argv: Sequence[str | Path], mechanism: str = "") -> None:
+    def _compose(self, letter: Letter, port: int, argv: Sequence[str | Path], mechanism: str = "", **more: str) -> None:
         """Let the library compose; it keeps a copy of what it sent where it can."""
         named = {
             "MAIL_FROM": letter.sender,
@@ -180,19 +189,19 @@ class Clients:
         if letter.sample.attachment:
             attachment = self.workplace.file(f"{letter.case}.bin", letter.sample.attachment)
             named["MAIL_ATTACHMENT"] = str(attachment)
-        self.workplace.program(letter.case, argv, env=self.environment(port, mechanism, **named))
+        self.workplace.program(letter.case, argv, env=self.environment(port, mechanism, **named, **more))
 
     def _copy(self, letter: Letter) -> Path:
         return self.workplace.run / "files" / f"{letter.case}.sent"
 
-    def _raw(self, letter: Letter, port: int, argv: Sequence[str | Path], mechanism: str = "") -> bytes:
+    def _raw(self, letter: Letter, port: int, argv: Sequence[str | Path], mechanism: str = "", **more: str) -> bytes:
         """Let the library send finished bytes."""
         named = {
             "MAIL_FROM": letter.sender,
             "MAIL_RCPT": ",".join(letter.recipients),
             "MAIL_RAW": str(self._content_file(letter)),
         }
-        self.workplace.program(letter.case, argv, env=self.environment(port, mechanism, **named))
+        self.workplace.program(letter.case, argv, env=self.environment(port, mechanism, **named, **more))
         return letter.content
 
     def _content_file(self, letter: Letter) -> Path:

@@ -47,7 +47,7 @@ def run_samples(table: Table, letters: Letters, clients: Clients) -> None:
 
 
 def run_ports(table: Table, letters: Letters, clients: Clients) -> None:
-    """The four ports and both mechanisms, by every client that lets one choose."""
+    """The four ports and the mechanisms with a password, by every client that lets one choose."""
     for port in (25, 587, 2525, IMPLICIT_TLS):
         tls = "implicit TLS" if port == IMPLICIT_TLS else "STARTTLS"
         sends: list[tuple[str, str, Callable[[Letter], bytes | None]]] = []
@@ -61,6 +61,7 @@ def run_ports(table: Table, letters: Letters, clients: Clients) -> None:
                 ("msmtp", mechanism, lambda letter, p=port, m=mechanism: clients.msmtp(letter, p, m.lower())),
                 ("curl", mechanism, lambda letter, p=port, m=mechanism: clients.curl(letter, p, m)),
             ]
+        sends.append(("msmtp", "SCRAM-SHA-256", lambda letter, port=port: clients.msmtp(letter, port, "scram-sha-256")))
         if port != IMPLICIT_TLS:
             sends.append(("Go net/smtp", "PLAIN", lambda letter, port=port: clients.go(letter, port)))
         for client, mechanism, send in sends:

@@ -1,4 +1,4 @@
-"""Sink: an SMTP server on loopback that takes everything and remembers it; the end of the line behind Postfix."""
+"""Sink: an SMTP server on loopback that remembers what it is not told to refuse; the end behind Postfix."""
 
 from __future__ import annotations
 
@@ -16,9 +16,18 @@ from driver.sandbox import Arrived
 class _Keep:
     """aiosmtpd's handler: keeps what arrives."""
 
-    def __init__(self) -> None:
+    def __init__(self, refused: str) -> None:
+        self._refused = refused
         self._lock = threading.Lock()
         self._arrived: list[Arrived] = []
+
+    async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if self._refused and address.startswith(self._refused):
+            return "550 5.1.1 No such user here"
+        envelope.rcpt_tos.append(address)
+        return "250 2.1.5 Ok"
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 - aiosmtpd's name
         message = Arrived(
@@ -48,9 +57,9 @@ class _Sink(Controller):
 
 
 @contextmanager
-def running_sink(port: int) -> Iterator[_Keep]:
-    """Listening on 127.0.0.1:`port` for as long as the block lasts."""
-    keep = _Keep()
+def running_sink(port: int, refused: str = "") -> Iterator[_Keep]:
+    """Listening on 127.0.0.1:`port` for as long as the block lasts; recipients that begin with `refused` are."""
+    keep = _Keep(refused)
     controller = _Sink(keep, hostname="127.0.0.1", port=port)
     controller.start()
     try:

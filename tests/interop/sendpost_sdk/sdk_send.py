@@ -20,6 +20,7 @@ def message(letter: dict) -> sendpost.EmailMessageObject:
         sendpost.Attachment(content=item["content"], filename=item["filename"])
         for item in letter.get("attachments", ())
     ]
+    asks = {"ippool": "transactional", "track_opens": True, "track_clicks": False, **letter.get("asks", {})}
     return sendpost.EmailMessageObject(
         var_from=sendpost.EmailAddress(**letter["from"]),
         reply_to=sendpost.EmailAddress(**letter["reply_to"]) if "reply_to" in letter else None,
@@ -27,12 +28,11 @@ def message(letter: dict) -> sendpost.EmailMessageObject:
         subject=letter["subject"],
         html_body=letter.get("html"),
         text_body=letter.get("text"),
+        amp_body=letter.get("amp"),
         headers=letter["headers"],
         groups=letter.get("groups"),
         attachments=attachments or None,
-        ippool="transactional",
-        track_opens=True,
-        track_clicks=False,
+        **asks,
     )
 
 

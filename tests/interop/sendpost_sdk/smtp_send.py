@@ -13,9 +13,11 @@ from typing import Any
 
 from driver.sandbox import Sandbox
 
+FIELDS = {"ippool": "X-Relay-Pool", "track_opens": "X-Relay-Track-Opens", "track_clicks": "X-Relay-Track-Clicks"}
+
 
 def as_mime(letter: Mapping[str, Any]) -> EmailMessage:
-    """Bcc stands in the envelope alone; groups are the relay's tags."""
+    """Bcc stands in the envelope alone; groups and what is asked for are the relay's own fields."""
     message = EmailMessage(policy=SMTP)
     message["From"] = _address(letter["from"])
     message["To"] = _address(letter["to"])
@@ -28,6 +30,8 @@ def as_mime(letter: Mapping[str, Any]) -> EmailMessage:
         message[name] = value
     if "groups" in letter:
         message["X-Relay-Tag"] = ", ".join(letter["groups"])
+    for ask, value in letter.get("asks", {}).items():
+        message[FIELDS[ask]] = str(value)
     _fill(message, letter)
     return message
 
@@ -35,6 +39,8 @@ def as_mime(letter: Mapping[str, Any]) -> EmailMessage:
 def _fill(message: EmailMessage, letter: Mapping[str, Any]) -> None:
     if "text" in letter:
         message.set_content(letter["text"].replace("\r\n", "\n"))
+        if "amp" in letter:
+            message.add_alternative(letter["amp"].replace("\r\n", "\n"), subtype="x-amp-html")
         if "html" in letter:
             message.add_alternative(letter["html"].replace("\r\n", "\n"), subtype="html")
     else:

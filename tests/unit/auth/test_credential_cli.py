@@ -4,19 +4,22 @@ import asyncio
 import json
 
 import pytest
+import trustme
 import typer
 from typer.testing import CliRunner
 
 from relay.auth.api_keys import ApiKeyVerifier
 from relay.auth.credentials import CredentialAuthenticator
 from relay.auth.passwords import PasswordVerifier, parse_hash
-from relay.cli import account, credential, key
+from relay.auth.scram import ScramBook
+from relay.cli import account, client_cert, credential, key
 from relay.ports import SystemClock
 from relay.store.registry import REGISTRY_FILE, Registry
 
 root = typer.Typer()
 root.add_typer(account.app, name="account")
 root.add_typer(credential.app, name="credential")
+root.add_typer(client_cert.app, name="client-cert")
 root.add_typer(key.app, name="key")
 
 
@@ -174,3 +177,57 @@ def test_key_add_prints_a_key_that_opens_until_disabled(relay, registry):
     assert text.rpartition("_")[2] not in result.output
     registry.refresh(5)
     assert ApiKeyVerifier(registry).verify(text) is None
+
+
+def test_a_new_password_comes_with_its_scram_verifier(relay, registry, tmp_path):
+    """Whatever the command was, and not where SCRAM is off; a listing says who has one."""
+    password = relay("credential", "add", "App1").stdout.strip()
+    registry.refresh(5)
+    book = ScramBook(registry, SystemClock(), 65_536)
+    one = registry.find_credential("app1")
+    assert one.scram == book.verifier(password, one)
+    again = relay("credential", "rotate", "app1", "--grace", "1h").stdout.strip()
+    registry.refresh(5)
+    one = registry.find_credential("app1")
+    assert one.scram_at(0) == (book.verifier(again, one), book.verifier(password, one))
+    (tmp_path / "relay.toml").write_text(f'[server]\nvar = "{tmp_path / "var"}"\n[auth]\nscram = "off"\n')
+    relay("credential", "rotate", "app1")
+    registry.refresh(5)
+    assert registry.find_credential("app1").scram == ""
+    assert [one["scram"] for one in json.loads(relay("credential", "list", "--json").stdout)] == [False]
+
+
+def test_certificates_are_added_listed_and_removed(relay, registry, tmp_path):
+    """By a name in them or by the file; a name stands for one credential."""
+    relay("credential", "add", "app1", "--no-password")
+    relay("credential", "add", "app2", "--no-password")
+    file = tmp_path / "client.pem"
+    trustme.CA().issue_cert("app@example.com").cert_chain_pems[0].write_to_path(file)
+    assert relay("client-cert", "add", "App1", "--name", "DNS:Printer.Example").exit_code == 0
+    assert relay("client-cert", "add", "app2", "--file", str(file)).exit_code == 0
+    registry.refresh(5)
+    assert registry.certificate_user("dns:printer.example") == "app1"
+    listed = json.loads(relay("client-cert", "list", "--json").stdout)
+    assert [one["username"] for one in listed] == ["app1", "app2"]
+    assert registry.certificate_user(listed[1]["name"]) == "app2"
+    for arguments, code in (
+        (("add", "app2", "--name", "dns:printer.example"), 2),
+        (("add", "app1", "--name", "dns:printer.example"), 0),
+        (("add", "nobody", "--name", "dns:x.example"), 1),
+        (("add", "app1"), 2),
+        (("add", "app1", "--name", "x.example"), 2),
+        (("add", "app1", "--file", str(tmp_path / "none.pem")), 2),
+        (("add", "app1", "--file", str(tmp_path / "relay.toml")), 2),
+        (("remove", "dns:other.example"), 1),
+        (("remove", "DNS:printer.example"), 0),
+    ):
+        result = relay("client-cert", *arguments)
+        assert (result.exit_code, result.stderr.count("\n")) == (code, 1), result.stderr
+    registry.refresh(5)
+    assert registry.certificate_user("dns:printer.example") is None
+
+
+def test_a_credential_without_a_password_shows_none(relay):
+    result = relay("credential", "add", "app1", "--no-password")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert relay("credential", "add", "app2", "--no-password", "--password-stdin", stdin="long enough\n").exit_code == 2

@@ -156,3 +156,20 @@ def test_an_earlier_login_is_valid_until_its_credential_is_disabled_or_may_do_so
             assert not auth.still_valid(login)
 
     asyncio.run(run())
+
+
+def test_a_password_that_was_right_is_learnt_and_no_other():
+    """The one in force: not a wrong one, not the one that is about to end."""
+
+    async def run():
+        clock, learnt = ManualClock(), []
+        old = credential("old password")
+        new = replace(credential("new password"), old_hash=old.password_hash, old_hash_until=clock.time + 100)
+        passwords = PasswordVerifier(clock, cost=CHEAP)
+        auth = CredentialAuthenticator(Source({"app1": new}), passwords, clock, lambda *facts: learnt.append(facts))
+        for password in ("wrong password", "old password", "new password"):
+            await auth.verify("app1", password)
+        passwords.close()
+        assert learnt == [(new, "new password")]
+
+    asyncio.run(run())

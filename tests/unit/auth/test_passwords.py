@@ -99,7 +99,7 @@ def test_hash_agrees_with_the_library_own_phc_verifier():
         "$argon2id$v=19$m=9999999,t=1,p=1$c2FsdHNhbHRzYWx0$" + "A" * 43,
         "$argon2id$v=19$m=8,t=0,p=1$c2FsdHNhbHRzYWx0$" + "A" * 43,
         "$argon2id$v=19$m=8,t=1,p=2$c2FsdHNhbHRzYWx0$" + "A" * 43,
-        hashed("x" * 8) + "\n",
+        pytest.param(hashed("x" * 8) + "\n", id="a line end after it"),
     ],
 )
 def test_insane_stored_hash_is_refused_without_being_quoted(phc):
@@ -305,7 +305,7 @@ def test_equal_questions_at_the_same_time_share_one_derivation():
             tasks = [asyncio.create_task(passwords.verify("u", "right password", stored)) for _ in range(50)]
             await asyncio.sleep(0)
             gate.opened.set()
-            assert await asyncio.gather(*tasks) == [True] * 50
+            assert await asyncio.gather(*tasks) == [stored[0]] * 50
             assert gate.calls == 1
 
     asyncio.run(run())
@@ -327,7 +327,7 @@ def test_beyond_the_queue_the_answer_is_busy_and_remembered_users_still_come_in(
                 await passwords.verify("one more", "guess number", ())
             assert await passwords.verify("regular", "right password", stored)
             gate.opened.set()
-            assert await asyncio.gather(*flood) == [False] * 4
+            assert await asyncio.gather(*flood) == [None] * 4
             assert not await passwords.verify("one more", "guess number", ())
 
     asyncio.run(run())
@@ -368,7 +368,7 @@ def test_closing_answers_busy_to_those_who_wait_and_to_those_who_come():
         with pytest.raises(AuthBusyError):
             await passwords.verify("c", "some password", ())
         gate.opened.set()
-        assert await running is False
+        assert await running is None
 
     asyncio.run(run())
 
@@ -415,7 +415,7 @@ def test_a_hash_fits_its_password_and_no_other(password, other):
         with verifier() as passwords:
             assert await passwords.verify("u", password, stored)
             same = prepare_password(password) == prepare_password(other)
-            assert await passwords.verify("u", other, stored) == same
+            assert await passwords.verify("u", other, stored) == (stored[0] if same else None)
 
     asyncio.run(run())
 

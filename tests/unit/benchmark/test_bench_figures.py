@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bench.cases import CASES
-from bench.figures import Round, Spread, ratio, spread, summary
+from bench.figures import Round, Spread, faster, ratio, spread, summary
 from bench.rounds import Usage, order, others
-from bench.table import disturbance, render
+from bench.table import disturbance, rates, render
 
 TITLES = {"relay": "relay", "postfix": "Postfix"}
 KEPT = CASES[0]
@@ -64,12 +66,27 @@ def test_there_is_no_ratio_where_only_one_system_ran():
 
 
 def test_table_shows_what_disturbed_each_system_and_the_ratio_of_their_medians():
-    rounds = rounds_of("relay", 0.5, cpu=1.0, others=0.04) + rounds_of("postfix", 1.0, others=0.3)
+    rounds = rounds_of("relay", 0.5, cpu=1.0, others=0.04, peak=70.0)
+    rounds += rounds_of("postfix", 1.0, others=0.3, peak=9.0)
     lines = render([KEPT], TITLES, rounds).splitlines()
     assert [line.split() for line in lines] == [
-        ["case", "system", "msg/s", "(range)", "CPU", "s/1,000", "others", "final", "dot", "p50/p99", "ms"],
-        [*KEPT.title.split(), "relay", "2,000", "(2,000-2,000)", "1.00", "4%"],
-        ["Postfix", "1,000", "(1,000-1,000)", "2.00", "30%"],
+        [
+            "case",
+            "system",
+            "msg/s",
+            "(range)",
+            "MB/s",
+            "CPU",
+            "s/1,000",
+            "peak",
+            "MB",
+            "others",
+            "dot",
+            "p50/p99",
+            "ms",
+        ],
+        [*KEPT.title.split(), "relay", "2,000", "(2,000-2,000)", "1.00", "70", "4%"],
+        ["Postfix", "1,000", "(1,000-1,000)", "2.00", "9", "30%"],
         ["ratio", "2.00x", "(2.00-2.00)", "0.50x"],
     ]
 
@@ -111,3 +128,16 @@ def test_systems_take_turns_in_going_first():
     systems = ["relay", "postfix"]
     assert [order(systems, number)[0] for number in range(4)] == ["relay", "postfix", "relay", "postfix"]
     assert all(sorted(order(systems, number)) == sorted(systems) for number in range(4))
+
+
+def test_long_messages_have_their_megabytes_a_second_and_short_ones_none():
+    large = replace(KEPT, name="large", size=1 << 20)
+    [_, row] = render([large], TITLES, rounds_of("relay", 100.0, case="large")).splitlines()
+    assert row.split()[len(KEPT.title.split()) + 1 :][:3] == ["10.0", "(10.0-10.0)", "10"]
+    assert rates([KEPT], TITLES, rounds_of("relay", 1.0)).rows[0][4] == ""
+
+
+def test_who_was_faster_is_counted_by_pairs_that_ran_one_after_the_other():
+    rounds = rounds_of("relay", 1.0, 3.0, 1.0) + rounds_of("postfix", 2.0, 2.0)
+    assert faster(rounds) == (1, 2)
+    assert faster(rounds_of("relay", 1.0)) == (0, 0)

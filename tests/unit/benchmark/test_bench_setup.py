@@ -108,7 +108,9 @@ def test_the_configuration_written_for_the_relay_is_valid_and_durable(tmp_path):
     settings = load_settings(tmp_path / "work" / "relay.toml")
     assert settings.server.var == tmp_path / "work" / "var"
     assert settings.smarthost["sink"].port == relay.sink.port
-    assert {listener.name: listener.port for listener in settings.listener} == relay.ports
+    assert {listener.name: listener.port for listener in settings.listener} | {
+        "http": settings.http.port
+    } == relay.ports
     assert all(listener.address == "127.0.0.1" for listener in settings.listener)
     # The tuning is the program's own: what every user gets.
     assert settings.model_fields_set <= {"server", "log", "http", "inbound", "listener", "smarthost", "route"}
@@ -180,4 +182,14 @@ def _comes(fact, timeout=10.0):
 
 
 def test_raw_figures_hold_every_value_the_table_is_made_of():
-    assert set(Round.__slots__) == {"case", "system", "number", "messages", "seconds", "cpu", "others", "dot_ms"}
+    assert set(Round.__slots__) == {
+        "case",
+        "system",
+        "number",
+        "messages",
+        "seconds",
+        "cpu",
+        "others",
+        "dot_ms",
+        "peak",
+    }

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from relay.checks.spf import SpfChecker, sender_of
+from relay.checks.spf import MOST_AT_ONCE, SpfChecker, sender_of
 from relay.checks.spf_evaluation import MOST_LOOKUPS, MOST_NAMES, MOST_VOID_LOOKUPS, Evaluation, Sender
 from relay.checks.spf_record import LONGEST_RECORD
 from relay.mail.errors import DnsTemporaryError
@@ -247,3 +247,26 @@ def test_an_explanation_does_not_grow_out_of_bounds() -> None:
     text, expanded = asyncio.run(counted())
     assert len(text) == 2048
     assert expanded < 100
+
+
+def test_checks_beyond_what_may_be_under_way_give_no_verdict_and_ask_nothing() -> None:
+    """DNS that is slow for strangers leaves questions for the deliveries."""
+
+    class Slow(Zone):
+        async def query(self, name: str, rdtype: str) -> DnsAnswer:
+            self.asked.append(name)
+            await asked.wait()
+            return NXDOMAIN
+
+    async def scene() -> list[SpfResult]:
+        checks = [checker.check("192.0.2.1", "h.example", "a@b.example") for _ in range(MOST_AT_ONCE + 1)]
+        running = [asyncio.create_task(one) for one in checks]
+        await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        asked.set()
+        return [*await asyncio.gather(*running), await checker.check("192.0.2.1", "h.example", "a@b.example")]
+
+    asked, zone = asyncio.Event(), Slow({})
+    checker = SpfChecker(zone)
+    results = [one.result for one in asyncio.run(scene())]
+    assert results == ["none"] * MOST_AT_ONCE + ["temperror", "none"]
+    assert len(zone.asked) == MOST_AT_ONCE + 1

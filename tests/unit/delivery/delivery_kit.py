@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from relay.mail.errors import StoreError
 from relay.mail.event import Event, EventKind
 from relay.mail.outcome import Delivered, Outcome
 from relay.mail.reply import Reply, reply
-from relay.ports import DeliveryReport, DeliveryRequest, NewMessage, QueuedMessage, Random
+from relay.ports import DeliveryReport, DeliveryRequest, MayTell, NewMessage, QueuedMessage, Random, Signing, tells_all
 from relay.settings import Settings
 from relay.store.spool import SqliteSpool
 
@@ -50,6 +51,12 @@ def addresses(request: DeliveryRequest) -> list[str]:
     return [recipient.address for recipient in request.recipients]
 
 
+def open_files() -> list[str]:
+    """Paths of what this process has open."""
+    folder = "/proc/self/fd"
+    return [os.path.realpath(f"{folder}/{name}") for name in os.listdir(folder)]
+
+
 class FakeTransport:
     """Remembers what it was asked and answers what the test wants."""
 
@@ -80,6 +87,10 @@ class FakeSigner:
         self.signed.append((content, sender_domain))
         return b"X-Signature: 1\r\n"
 
+    def begin(self, header: bytes, sender_domain: str) -> Signing:
+        pieces = [header + b"\r\n"]
+        return Signing(pieces.append, lambda: self.sign(b"".join(pieces), sender_domain))
+
 
 @dataclass
 class Heard:
@@ -92,6 +103,7 @@ class Heard:
     pauses: list[tuple[str, str]] = field(default_factory=list)
     hops: list[tuple[str, str]] = field(default_factory=list)
     attempts: list[str] = field(default_factory=list)
+    answers: list[tuple[str, int, int, int]] = field(default_factory=list)
 
     def event(self, event: Event) -> None:
         self.events.append(event)
@@ -116,6 +128,15 @@ class Heard:
 
     def next_hop_closed(self, next_hop: str) -> None:
         self.hops.append(("closed", next_hop))
+
+    def provider_silent(self, candidate: str, seconds: float) -> None:
+        self.hops.append(("silent", candidate))
+
+    def provider_heard(self, candidate: str) -> None:
+        self.hops.append(("heard", candidate))
+
+    def asked(self, candidate: str, *, has: int, none: int, unsure: int) -> None:
+        self.answers.append((candidate, has, none, unsure))
 
     def store_failed(self, error: StoreError) -> None:
         self.store_failures.append(error)
@@ -160,6 +181,7 @@ class Setting:
         self.heard = Heard()
         self.signer = FakeSigner()
         self.dice = dice or random.Random(7)
+        self.may_tell: MayTell = tells_all
         self._feeding: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Setting:
@@ -171,8 +193,9 @@ class Setting:
         """A fresh engine and feeder, as after a start."""
         spool = spool or self.spool
         self.engine = Engine(
-            self.settings, spool, self.transports, self.signer, self.clock, self.dice, self.heard, self.heard
-        )
+            self.settings, spool, self.transports, self.signer, self.clock, self.dice, self.heard, self.heard,
+            may_tell=self.may_tell,
+        )  # fmt: skip
         self.feeder = Feeder(spool, self.engine, self.clock)
 
     async def __aexit__(self, *error: object) -> None:
@@ -214,7 +237,8 @@ class Setting:
     async def advance_to(self, when: float) -> None:
         """Let time pass, and the feeder look."""
         self.clock.time = when
-        self.feeder.due_at(0.0)
+        self.feeder._wake_at = 0.0
+        self.feeder._wake.set()
 
     async def run_out(self, longest: float = 30 * 86_400.0) -> None:
         """Jump from due time to due time until nothing waits any more. Needs `feed()`."""

@@ -863,3 +863,21 @@ def test_forgotten_messages_are_not_delivered_until_the_spool_brings_them_again(
             ]
 
     run(scene())
+
+
+def test_a_binary_message_goes_with_its_form_as_lines_each_signed(tmp_path):
+    async def scene():
+        async with Setting(tmp_path / "spool", settings(route=[route("direct")]), {"direct": FakeTransport()}) as one:
+            content = b"Subject: b\r\nContent-Transfer-Encoding: binary\r\n\r\n\0\n"
+            await one.accept(content=content, binary=True)
+            await one.accept(content=content, binary=True, account="")
+            await one.accept(content=b"DKIM-Signature: v=1\r\n" + content, binary=True)
+            await one.accept()
+            await one.idle()
+            lines = b"Subject: b\r\nContent-Transfer-Encoding: base64\r\n\r\nAAo=\r\n"
+            direct = one.transports["direct"]
+            texts = [request.text for request in direct.requests]
+            assert texts == [b"X-Signature: 1\r\n" + lines, lines, None, None]
+            assert direct.contents[0] == b"X-Signature: 1\r\n" + content
+
+    run(scene())

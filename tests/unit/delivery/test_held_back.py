@@ -154,3 +154,18 @@ def test_a_stop_does_not_wait_for_a_token(tmp_path):
             assert len(one.transports["direct"].requests) == 1
 
     run(scene())
+
+
+def test_a_smarthosts_own_rate_holds_its_mail_back(tmp_path):
+    async def scene():
+        smarthosts = {"b": {"host": "b.example", "rate": "1/hour"}}
+        given = settings(route=[route("smarthost:b")], smarthost=smarthosts)
+        async with Setting(tmp_path, given, {"smarthost:b": FakeTransport()}) as one:
+            for _ in range(3):
+                await one.accept()
+            await until(lambda: len(one.heard.events) == 1)
+            await asyncio.sleep(0.05)
+            assert len(one.transports["smarthost:b"].requests) == 1
+            await one.engine.stop(5.0)
+
+    run(scene())

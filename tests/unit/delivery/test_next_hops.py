@@ -11,15 +11,16 @@ from relay.delivery import next_hops
 from relay.delivery.next_hops import NextHops
 from relay.mail.outcome import Deferred, Delivered, Failed, Fault, InDoubt, Outcome, Sent
 from relay.mail.reply import reply
-from relay.settings import DeliverySettings
+from relay.settings import DeliverySettings, Settings, SiteSettings
 
 YES = Delivered(reply(250, "2.0.0", "Ok"))
 DOWN = Deferred(reply(451, "4.4.1", "Connection refused"), Fault.HOST)
 
 
 def next_hops_of(heard: Heard | None = None, clock: ManualClock | None = None, faults: int = 3) -> NextHops:
-    settings = DeliverySettings(destination_concurrency=20, dead_host_faults=faults)
-    return NextHops(settings, clock or ManualClock(), random.Random(1), heard or Heard())
+    delivery = DeliverySettings(destination_concurrency=20, dead_host_faults=faults)
+    sites = {"small": SiteSettings(mx=("*.small.example",), concurrency=3), "google": SiteSettings(concurrency=40)}
+    return NextHops(Settings(delivery=delivery, site=sites), clock or ManualClock(), random.Random(1), heard or Heard())
 
 
 def visited(hops: NextHops, *outcomes: Outcome, name: str = "direct:a.example") -> None:
@@ -57,6 +58,36 @@ def test_a_host_that_closes_in_the_middle_counts_as_a_fault_whatever_it_took_bef
     hops = next_hops_of()
     visited(hops, YES, Deferred(reply(421, "4.3.2", "Closing")))
     assert hops.limit("direct:a.example") == 1
+
+
+def test_what_a_host_says_of_one_recipient_does_not_make_it_dead():
+    """421 halves its places; only sessions it did not give keep mail from dialling it."""
+    hops = next_hops_of(faults=1)
+    for _ in range(5):
+        visited(hops, Deferred(reply(421, "4.7.28", "Too much from you")))
+    assert hops.open() == {}
+
+
+def test_domains_with_the_same_hosts_share_places_and_breaker():
+    hops = next_hops_of(faults=2)
+    for name in ("direct:a.example", "direct:b.example"):
+        hops.goes_to(name, "mx:shared")
+        visited(hops, DOWN, name=name)
+    assert [hops.hosts(f"direct:{name}.example") for name in "abc"] == ["mx:shared", "mx:shared", "direct:c.example"]
+    assert hops.limit("mx:shared") == 20  # open: what waits is put off without dialling
+    assert list(hops.open()) == ["mx:shared"]
+    assert hops.waits(["direct"], "b.example").keys() == {"direct"}
+    assert hops.waits(["direct"], "c.example") == {}
+    hops.goes_to("direct:b.example", "")
+    assert hops.waits(["direct"], "b.example") == {}
+
+
+def test_a_site_has_the_places_it_is_given():
+    hops = next_hops_of()
+    for name, most in (("mx:small", 3), ("mx:google", 40), ("mx:other", 20)):
+        for _ in range(100):
+            visited(hops, YES, name=name)
+        assert hops.limit(name) == most
 
 
 def test_an_attempt_that_was_not_made_teaches_nothing():
@@ -144,3 +175,14 @@ def test_one_that_is_forgotten_while_open_is_told_of_as_closed(monkeypatch):
         visited(hops, YES, name=name)
     assert hops.open() == {}
     assert heard.hops[-1] == ("closed", "direct:a.example")
+
+
+@pytest.mark.parametrize(("connections", "workers", "most"), [(3, 1, 3), (3, 2, 1), (3, 8, 1), (9, 2, 4), (900, 1, 20)])
+def test_workers_share_the_connections_a_smarthost_takes(connections, workers, most):
+    tables = {"smarthost": {"b": {"host": "b.example", "connections": connections}, "c": {"host": "c.example"}}}
+    given = Settings.model_validate({"server": {"workers": workers}, **tables})
+    hops = NextHops(given, ManualClock(), random.Random(1), Heard())
+    for _ in range(40):
+        visited(hops, YES, name="smarthost:b")
+        visited(hops, YES, name="smarthost:c")
+    assert (hops.limit("smarthost:b"), hops.limit("smarthost:c")) == (most, 20)

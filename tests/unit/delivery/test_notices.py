@@ -184,3 +184,35 @@ def test_a_message_ends_when_it_says_so(tmp_path):
             assert len(one.transports["direct"].requests) <= 6 + 1
 
     run(scene())
+
+
+def test_a_notice_is_as_urgent_as_what_it_tells_of(tmp_path):
+    async def scene():
+        async with setting(tmp_path) as one:
+            one.transports["direct"].answer = everybody(NO)
+            await one.accept(priority=6)
+            await one.idle()
+            [told] = [request for request in one.transports["direct"].requests if request.reverse_path is None]
+            assert told.envelope.priority == 6
+
+    run(scene())
+
+
+def test_a_sender_that_had_too_many_notices_gets_none_and_what_became_of_the_mail_is_written_all_the_same(tmp_path):
+    rooms = iter(("yes", "last", "no"))
+
+    async def scene():
+        async with setting(tmp_path) as one:
+            one.may_tell = lambda message: next(rooms)
+            one.build()
+            one.transports["direct"].answer = lambda request, content: report(
+                NO if request.reverse_path else YES, dsn=False
+            )(request, content)
+            sent = []
+            for _ in range(3):
+                sent.append(await one.accept("c@d.example"))
+                await one.idle()
+            assert [await one.states(message) for message in sent] == [["bounced"]] * 3
+            assert [b"further ones are withheld" in notice for notice in notices(one)] == [False, True]
+
+    run(scene())

@@ -15,14 +15,17 @@ RELAY = RouteSettings(name="relay", via=("smarthost:one", "direct"))
 PROVIDER = RouteSettings(name="provider", via=("provider:one",))
 
 
-def message(*addresses: str, sender: str | None = "a@b.example", tags: tuple[str, ...] = ()) -> QueuedMessage:
+def message(
+    *addresses: str, sender: str | None = "a@b.example", tags: tuple[str, ...] = (), priority: int | None = None
+) -> QueuedMessage:
     recipients = tuple(map(Recipient, addresses))
     due = tuple(QueuedRecipient(n, one, 0, 100.0 - n) for n, one in enumerate(recipients))
-    return QueuedMessage("0" * 16, "acme", "app", Envelope(sender, recipients), 10, 100.0, tags, due)
+    envelope = Envelope(sender, recipients, priority=priority)
+    return QueuedMessage("0" * 16, "acme", "app", envelope, 10, 100.0, tags, due)
 
 
-def job(destination: str, route: RouteSettings = DIRECT) -> Job:
-    one = message(f"x@{destination}")
+def job(destination: str, route: RouteSettings = DIRECT, *, priority: int | None = None) -> Job:
+    one = message(f"x@{destination}", priority=priority)
     return Job(InFlight(one, b""), one.due, route, destination)
 
 
@@ -52,6 +55,77 @@ def test_a_huge_next_hop_holds_its_own_places_only():
     assert len(popped(scheduler)) == 3
     scheduler.add(job("small.example"))
     assert [one.destination for one in popped(scheduler)] == ["small.example"]
+
+
+def test_next_hops_with_the_same_hosts_share_their_places_and_take_turns():
+    hosts = {f"direct:{name}.example": "mx:shared" for name in "abc"}
+    scheduler = Scheduler(concurrency=100, limit=lambda name: 2, hosts=lambda queue: hosts.get(queue, queue))
+    for destination in ["a", "a", "a", "b", "b", "c", "d", "d", "d"]:
+        scheduler.add(job(f"{destination}.example"))
+    running = popped(scheduler)
+    assert sorted(one.destination[0] for one in running) == ["a", "b", "d", "d"]
+    order = []
+    while running:
+        scheduler.release(running.pop(0))
+        started = popped(scheduler)
+        order += [one.destination[0] for one in started]
+        running += started
+    assert [name for name in order if name != "d"] == ["b", "c", "a", "a"]
+
+
+def test_a_job_whose_hosts_turn_out_to_be_full_waits_again_and_is_not_lost():
+    hosts: dict[str, str] = {}
+    scheduler = Scheduler(concurrency=100, limit=lambda name: 2, hosts=lambda queue: hosts.get(queue, queue))
+    for number in range(6):
+        scheduler.add(job(f"d{number}.example"))
+    running = popped(scheduler)
+    assert len(running) == 6
+    hosts.update({one.queue: "mx:shared" for one in running})
+    stay = [one for one in running if scheduler.has_room(one)]
+    assert len(stay) == scheduler.running == 2
+    assert popped(scheduler) == []
+    served = {one.destination for one in stay}
+    while stay:
+        scheduler.release(stay.pop())
+        started = popped(scheduler)
+        assert all(map(scheduler.has_room, started))
+        served |= {one.destination for one in started}
+        stay += started
+        assert len(stay) <= 2
+    assert len(served) == 6
+    assert list(scheduler.queues()) == []
+
+
+def test_whatever_happens_places_are_kept_and_nothing_is_forgotten():
+    """Random arrivals, ends, hosts that change and limits that move: the books balance at every step."""
+    dice = random.Random(5)
+    hosts: dict[str, str] = {}
+    limits: dict[str, int] = {}
+    scheduler = Scheduler(15, lambda name: limits.get(name, 2), lambda queue: hosts.get(queue, queue))
+    running: list[Job] = []
+    added = ended = 0
+    for _ in range(4000):
+        move = dice.random()
+        if move < 0.35:
+            scheduler.add(job(f"d{dice.randrange(12)}.example"))
+            added += 1
+        elif move < 0.7 and running:
+            scheduler.release(running.pop(dice.randrange(len(running))))
+            ended += 1
+        elif move < 0.75:
+            limits[f"mx:{dice.randrange(3)}"] = dice.randrange(1, 5)
+        elif move < 0.8:
+            hosts[f"direct:d{dice.randrange(12)}.example"] = f"mx:{dice.randrange(3)}"
+        started = popped(scheduler)
+        running += [one for one in started if scheduler.has_room(one)]
+        assert len(running) == scheduler.running <= 15
+        waiting = sum(count for _, count, _ in scheduler.queues())
+        assert waiting + len(running) + ended == added
+    while running:
+        scheduler.release(running.pop())
+        ended += 1
+        running += [one for one in popped(scheduler) if scheduler.has_room(one)]
+    assert ended == added
 
 
 def test_no_more_run_than_all_may():
@@ -114,7 +188,7 @@ def test_any_course_of_events_keeps_the_limits_and_loses_no_job():
     waiting, running = 0, []
     for _ in range(5000):
         if dice.random() < 0.5:
-            scheduler.add(job(f"d{dice.randrange(6)}.example"))
+            scheduler.add(job(f"d{dice.randrange(6)}.example", priority=dice.choice((None, 4, -2))))
             waiting += 1
         if running and dice.random() < 0.5:
             scheduler.release(running.pop(dice.randrange(len(running))))
@@ -179,3 +253,67 @@ def test_a_job_has_at_most_a_hundred_recipients():
 def test_a_job_is_as_old_as_its_oldest_recipient():
     [one] = jobs_of(message("a@x.example", "b@x.example"), DIRECT)
     assert one.next_at == 99.0
+
+
+def test_a_next_hop_with_urgent_mail_has_its_turn_before_the_others():
+    scheduler = Scheduler(concurrency=1, limit=lambda queue: 5)
+    for name, priority in (("a", None), ("b", -1), ("c", None), ("d", 5), ("a", 2)):
+        scheduler.add(job(f"{name}.example", priority=priority))
+    order = []
+    while (one := scheduler.pop()) is not None:
+        order.append((one.destination[0], one.place.priority))
+        scheduler.release(one)
+    assert order == [("d", 5), ("a", 2), ("c", 0), ("a", 0), ("b", -1)]
+
+
+def test_urgent_mail_for_one_next_hop_does_not_keep_the_others_back_for_ever():
+    scheduler = Scheduler(concurrency=1, limit=lambda queue: 5)
+    for name in ("a", "b"):
+        for _ in range(50):
+            scheduler.add(job(f"{name}.example", priority=9 if name == "a" else None))
+    started = []
+    for _ in range(30):
+        one = scheduler.pop()
+        started.append(one.destination[0])
+        scheduler.release(one)
+    assert started == (["a"] * 9 + ["b"]) * 3
+
+
+def test_a_job_starts_at_once_only_where_nobody_waits_for_what_it_needs():
+    scheduler = Scheduler(concurrency=3, limit=lambda hosts: 2, hosts=lambda queue: "mx")
+    first, second = job("a.example"), job("b.example")
+    assert scheduler.starts(first)
+    assert scheduler.starts(second)
+    third = job("c.example")
+    assert not scheduler.starts(third), "its hosts are full"
+    scheduler.add(third)
+    scheduler.release(first)
+    assert not scheduler.starts(job("d.example")), "another waits for the same hosts"
+    assert popped(scheduler) == [third]
+    scheduler.release(second)
+    scheduler.release(third)
+    assert (scheduler.running, list(scheduler.queues())) == (0, [])
+
+
+def test_no_more_jobs_start_at_once_than_may_run_together():
+    scheduler = Scheduler(concurrency=1, limit=lambda hosts: 5)
+    assert scheduler.starts(job("a.example"))
+    assert not scheduler.starts(job("b.example"))
+
+
+def test_hosts_that_nothing_runs_to_and_nothing_waits_for_are_forgotten() -> None:
+    """Memory must not grow with the domains that were ever busy."""
+    scheduler = Scheduler(10, lambda hosts: 1)
+    for number in range(5):
+        for _ in range(3):
+            scheduler.add(job(f"d{number}.example"))
+    running = popped(scheduler)
+    assert len(scheduler._full) == 5
+    while running:
+        for one in running:
+            scheduler.release(one)
+        running = popped(scheduler)
+
+    assert not scheduler._full
+    assert not scheduler._taken
+    assert not scheduler._waits_for

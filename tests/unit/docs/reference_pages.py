@@ -1,11 +1,13 @@
-"""The generated part of docs/reference: settings.md from the settings, commands.md from the command line.
+"""The generated part of docs/reference: settings.md from the settings, commands.md from the command line, providers.md
+from the adapters.
 
-`python tests/unit/docs/reference_pages.py` writes both; the tests compare. What stands above the marker in a page is
+`python tests/unit/docs/reference_pages.py` writes them; the tests compare. What stands above the marker in a page is
 written by hand and kept.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 from collections.abc import Iterator
@@ -18,11 +20,25 @@ from pydantic.fields import FieldInfo
 
 from relay.cli.main import app
 from relay.settings import Settings
+from relay.transports.providers import provider_classes
+from relay.transports.providers.base import Capabilities
 
 FOLDER = Path(__file__).resolve().parents[3] / "docs/reference"
 MARKER = "<!-- From here on generated: python tests/unit/docs/reference_pages.py -->\n"
-_MANY = {"listener": "[[listener]]", "route": "[[route]]", "limit": "[[limit]]"}
-_NAMED = {"retry": "[retry.NAME]", "smarthost": "[smarthost.NAME]", "provider": "[provider.NAME]"}
+_MANY = {
+    "listener": "[[listener]]",
+    "route": "[[route]]",
+    "limit": "[[limit]]",
+    "tls.certificates": "[[tls.certificates]]",
+}
+_NAMED = {
+    "retry": "[retry.NAME]",
+    "smarthost": "[smarthost.NAME]",
+    "smarthost.oauth": "[smarthost.NAME.oauth]",
+    "provider": "[provider.NAME]",
+    "provider.oauth": "[provider.NAME.oauth]",
+    "contacts": "[contacts.NAME]",
+}
 
 
 # --- settings ------------------------------------------------------------------------------------------------
@@ -161,9 +177,64 @@ def _shown_default(parameter: Any) -> str:
     return f" (default `{value}`)" if plain and value != "" else ""
 
 
+# --- providers -----------------------------------------------------------------------------------------------
+
+_CAPABILITIES = {
+    "raw_mime": "takes raw MIME",
+    "separate_envelope": "envelope independent of To and Cc",
+    "envelope_sender": "own reverse-path",
+    "attachment_octets": "attachments, decoded",
+    "message_octets": "whole message",
+    "recipients_per_call": "recipients a call",
+    "per_recipient_result": "result for each recipient",
+    "custom_headers": "custom headers",
+    "tags": "tags",
+    "inline_images": "inline images",
+    "idempotency": "repetition recognised (idempotency)",
+    "tracking": "tracking",
+    "smtputf8": "local parts beyond ASCII",
+    "sender": "From",
+    "dkim": "our DKIM signature",
+    "polling": "told when asked (`poll`)",
+    "asked": 'can be asked whether it has a message (`in_doubt = "query"`)',
+}
+
+
+def provider_tables() -> str:
+    """What each vendor can say, then the options of each."""
+    kinds = [kind for _, kind in sorted(provider_classes().items())]
+    lines = ["## What each vendor can say", ""]
+    lines += ["| | " + " | ".join(kind.title for kind in kinds) + " |", "|---" * (len(kinds) + 1) + "|"]
+    for field in dataclasses.fields(Capabilities):
+        cells = [_capability(field.name, getattr(kind.capabilities, field.name)) for kind in kinds]
+        lines.append(f"| {_CAPABILITIES[field.name]} | " + " | ".join(cells) + " |")
+    for kind in kinds:
+        lines += ["", f'## `[provider.NAME]` with `kind = "{kind.kind}"`', ""]
+        lines += [f"[{kind.title}](../providers/{kind.kind}.md). API: `{kind.default_base_url}`.", ""]
+        lines += ["| option | default | values | meaning |", "|---|---|---|---|"]
+        lines += _option_rows(kind.Options, "")
+    return "\n".join([*lines, ""])
+
+
+def _option_rows(model: type[BaseModel], path: str) -> Iterator[str]:
+    """A table inside is written as `table.key`."""
+    for key, option in model.model_fields.items():
+        inner = _model_of(option.annotation)
+        values = "a list of losses" if path + key == "accept" else "table" if inner else _values(option)
+        yield f"| `{path}{key}` | {_default(option)} | {values} | {_escaped(option.description or '')} |"
+        if inner is not None:
+            yield from _option_rows(inner, f"{path}{key}.")
+
+
+def _capability(name: str, value: Any) -> str:
+    if name.endswith("_octets"):
+        return f"{value // 1_048_576} MB" if value else "-"
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
 # --- pages ---------------------------------------------------------------------------------------------------
 
-PAGES = {"settings.md": settings_tables, "commands.md": command_sections}
+PAGES = {"settings.md": settings_tables, "commands.md": command_sections, "providers.md": provider_tables}
 
 
 def by_hand(page: str) -> str:

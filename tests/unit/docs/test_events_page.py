@@ -47,7 +47,7 @@ def test_every_event_is_defined_and_none_is_invented() -> None:
 def test_the_state_an_event_leads_to_is_that_of_the_table_of_states() -> None:
     leads_to = {kind: state for moves in TRANSITIONS.values() for kind, state in moves.items()}
     for kind in set(EventKind) - OF_THE_DOORS:
-        assert EVENTS[kind][2] == leads_to[kind].name.lower()
+        assert EVENTS[kind][2] == (leads_to[kind].name.lower() if kind in leads_to else "")
 
 
 @pytest.mark.parametrize("kind", sorted(set(EventKind) - OF_THE_DOORS))

@@ -14,7 +14,9 @@ from pages import DOCS, ROOT
 from pydantic import ValidationError
 from reference_pages import verbs
 
+from relay.mail.errors import SettingsError
 from relay.settings import Settings
+from relay.transports.providers import build_provider
 
 PAGES = sorted({*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "certs").glob("*.md")})
 _BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
@@ -36,15 +38,22 @@ def toml_examples() -> Iterator[Any]:
 
 def mistakes(text: str) -> list[str]:
     try:
-        Settings.model_validate(tomllib.loads(text))
+        settings = Settings.model_validate(tomllib.loads(text))
+        for name, provider in settings.provider.items():
+            build_provider(name, provider)
     except ValidationError as error:
         return [f"{found['loc']}: {found['msg']}" for found in error.errors()]
+    except SettingsError as error:
+        return [str(error)]
     return []
 
 
 @pytest.mark.parametrize("text", [*toml_examples()])
 def test_every_toml_example_is_a_configuration(text: str) -> None:
-    """A piece may name a smarthost or provider that stands elsewhere on its page; nothing else may be wrong."""
+    """A piece may name a smarthost or provider that stands elsewhere on its page; nothing else may be wrong.
+
+    The options of providers are checked too.
+    """
     found = mistakes(re.sub(r"^ {2,3}", "", text, flags=re.MULTILINE))
     assert [mistake for mistake in found if "but there is no [" not in mistake] == []
 

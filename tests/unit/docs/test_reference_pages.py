@@ -7,7 +7,7 @@ import re
 import pytest
 from reference_pages import FOLDER, MARKER, PAGES, by_hand, verbs
 
-from relay.settings import _RETRY_PROFILES
+from relay.settings import RETRY_PROFILES
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -23,7 +23,7 @@ def test_no_setting_is_without_a_meaning() -> None:
 
 def test_the_retry_profiles_that_exist_without_a_definition_are_named() -> None:
     named = set(re.findall(r"`(\w+)` \(", by_hand("settings.md")))
-    assert named == set(_RETRY_PROFILES)
+    assert named == set(RETRY_PROFILES)
 
 
 def test_the_exit_codes_name_verbs_that_exist() -> None:

@@ -11,20 +11,20 @@ from relay.cli.explain import explain
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 PAST, LATER = "2027-01-15T07:59:00.000+00:00", "2027-01-15T09:00:00.000+00:00"
 AGAIN = "tried again at 2027-01-15T09:00:00Z, in 60 min"
-RUNNING: dict[str, Any] = {"paused": {}, "open": {}}
+RUNNING: dict[str, Any] = {"paused": {}, "open": {}, "silent": {}}
 
 
 def message(state: str, next_at: str | None, ended_at: str | None = PAST) -> dict[str, Any]:
     attempt = {
         "seq": 2, "started_at": PAST, "ended_at": ended_at, "transport": "direct", "destination": "d.example",
-        "host": "", "tls": "", "recipients": [0],
+        "host": "", "tls": "", "recipients": [0], "asks": False,
     }  # fmt: skip
     queued = {"seq": 1, "at": PAST, "recipient": None, "kind": "queued", "reply": ""}
     deferred = {"seq": 3, "at": PAST, "recipient": 0, "kind": "deferred", "reply": "451 4.4.1 No answer"}
-    recipient = {"address": "c@d.example", "state": state, "next_at": next_at, "reply": "", "via": None}
+    recipient = {"address": "c@d.example", "state": state, "next_at": next_at, "reply": "", "via": None, "doubt": None}
     return {
         "id": "1" * 16, "account": "", "username": "", "from": None, "size": 10,
-        "recipients": [recipient], "attempts": [attempt], "events": [queued, deferred],
+        "options": {}, "recipients": [recipient], "attempts": [attempt], "events": [queued, deferred],
     }  # fmt: skip
 
 
@@ -71,6 +71,15 @@ def test_a_way_the_operator_chose_is_said_with_what_holds_that_way() -> None:
     assert "direct" not in one["now"]
 
 
+def test_who_is_in_doubt_is_said_to_be_asked_about_and_what_was_asked_is_told() -> None:
+    waiting = message("deferred", LATER)
+    waiting["recipients"][0]["doubt"] = {"candidate": "provider:a", "since": NOW, "asked": 1}
+    waiting["attempts"][0] |= {"asks": True, "transport": "provider:a"}
+    found = explain(waiting, NOW, RUNNING)
+    assert found["recipients"][0]["now"] == f"provider:a may have it, and nobody else is called: {AGAIN}"
+    assert found["record"][1]["what"].startswith("question to provider:a whether it has the message for c@d.example")
+
+
 def test_an_attempt_under_way_is_said_and_has_no_end() -> None:
     found = explain(message("queued", PAST, ended_at=None), NOW, RUNNING)
     assert found["recipients"][0]["now"] == "being delivered now"
@@ -83,3 +92,9 @@ def test_what_happened_in_one_millisecond_is_told_in_its_order() -> None:
         "attempt by direct to d.example for c@d.example, no host reached, 0.00 s",
         "c@d.example: put off: 451 4.4.1 No answer",
     ]
+
+
+def test_what_the_message_asked_for_is_said_with_its_acceptance() -> None:
+    asked = message("queued", PAST) | {"options": {"priority": 3}}
+    first = explain(asked, NOW, None)["record"][0]["what"]
+    assert first == "accepted (without a login) from <>, 10 octets, priority 3"

@@ -80,7 +80,7 @@ def test_ports_and_delays_are_those_of_the_sandbox_s_configuration(tmp_path: Pat
 
 def test_every_key_of_sandbox_json_is_explained(tmp_path: Path) -> None:
     settings = Settings.model_validate(tomllib.loads(sandbox_config(tmp_path, SANDBOX_DOMAIN, "localhost")))
-    facts = write_facts(settings, {"username": "u", "password": "p", "api_key": "k"})
+    facts = write_facts(settings, {"username": "u", "password": "p", "api_key": "k"}, 0)
     names = set(re.findall(r"`([a-z_]+)`", "".join(re.findall(r"^\| [^|]+\|", PAGE, re.MULTILINE))))
     assert set(facts) <= names
 

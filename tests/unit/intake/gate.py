@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from relay.intake.accept import Accept
+from relay.intake.shield import Memory, Shield
 from relay.mail.envelope import Envelope, Recipient
 from relay.mail.errors import StoreError
 from relay.mail.session import Login, SenderRights, Session, TlsFacts
@@ -64,6 +65,7 @@ class Gate:
         self.accept = Accept(
             self.spool, LimitSettings(**limits), "mx.example", Still(), self, self, self.delivered.append,
             lambda result, session, envelope: f"Received-SPF: {result.result}\r\n".encode(),
+            shield=Shield(Memory(1, 64), 0, Still(), limits.get("duplicate_window", 0.0)),
         )  # fmt: skip
 
     def full(self) -> bool:
@@ -71,6 +73,9 @@ class Gate:
 
     def accepted(self, session: Session, message: QueuedMessage, seconds: float) -> None:
         self.told.append(message)
+
+    def repeated(self, session: Session, message_id: str) -> None:
+        self.told.append(f"repeated {message_id}")
 
     def store_failed(self, error: StoreError) -> None:
         self.told.append(error)

@@ -86,3 +86,13 @@ def test_the_null_sender_gets_a_from_of_this_host() -> None:
     fields = stamp.missing_fields([], Envelope(None, (Recipient("x@y"),)), "id1", "mx.example", AT, whole_header=False)
 
     assert fields.startswith(b"From: <MAILER-DAEMON@mx.example>\r\nDate: ")
+
+
+@pytest.mark.parametrize(
+    ("priority", "clause"), [(4, b" PRIORITY 4;"), (-2, b" PRIORITY -2;"), (0, b">;"), (None, b">;")]
+)
+def test_received_tells_a_priority_that_is_not_the_ordinary_one(priority: int | None, clause: bytes) -> None:
+    """RFC 6710 §7: a clause of its own at the end."""
+    field = stamp.received(CLIENT, replace(ENVELOPE, priority=priority), "id1", "mx.example", AT)
+
+    assert b" for <bob@ours.example" + (b">" + clause if clause[:1] == b" " else clause) in field

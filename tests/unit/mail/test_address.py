@@ -133,11 +133,20 @@ def test_only_a_local_part_in_utf8_needs_smtputf8():
     ],
 )
 def test_hostile_length_costs_linear_time(text):
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(AddressSyntaxError):
         parse_address(text)
-    assert time.perf_counter() - started < 1.0
+    assert time.thread_time() - started < 1.0
 
 
 def test_the_null_sender_has_no_domain():
     assert domain_of("") == ""
+
+
+@pytest.mark.parametrize("domain", ["a." * 127 + "aa", "ü." * 128, "a." * 500_000 + "a"])
+def test_what_is_too_long_for_a_domain_is_refused_and_not_remembered(domain: str) -> None:
+    """Header fields and reports name domains too, and a megabyte of one was kept by the thousand."""
+    before = to_ascii_domain.cache_info().currsize
+    with pytest.raises(AddressSyntaxError, match="longer than 255 octets"):
+        to_ascii_domain(domain)
+    assert to_ascii_domain.cache_info().currsize == before

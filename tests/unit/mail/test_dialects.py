@@ -55,6 +55,24 @@ def test_metadata_of_every_dialect_is_metadata(lines: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("lines", "asked"),
+    [
+        (("X-Relay-Tag: =?utf-8?q?M=C3=A4rz=2C_neu?=",), Directives(tags=("März", "neu"))),
+        (("X-PM-Metadata-user: =?utf-8?b?SsO2cmc=?=",), Directives(metadata=(("user", "Jörg"),))),
+        (("X-PM-Metadata-user: =?utf-8?q?J=C3=B6rg=0D=0AX-A:_b?=",), Directives(metadata=(("user", "Jörg  X-A: b"),))),
+        (
+            ("X-SMTPAPI: =?utf-8?b?eyJ1bmlxdWVfYXJncyI6IHsidXNlciI6ICI=?= =?utf-8?q?J=C3=B6rg=22=7D=7D?=",),
+            Directives(metadata=(("user", "Jörg"),)),
+        ),
+    ],
+    ids=["list", "value", "line break", "json in two words"],
+)
+def test_encoded_words_of_a_mail_library_are_read(lines: tuple[str, ...], asked: Directives) -> None:
+    """It encodes what is beyond ASCII in any field it does not know."""
+    assert read(*lines) == asked
+
+
+@pytest.mark.parametrize(
     ("line", "opens", "clicks"),
     [
         ("X-Relay-Track-Opens: yes", True, None),
@@ -134,6 +152,10 @@ def test_what_only_one_vendor_understands_is_kept_for_it() -> None:
         ("X-Mailgun-Template-Name: welcome", "templates and variables are not filled in here"),
         ("X-Mailgun-Track: perhaps", "neither yes nor no"),
         ("X-Mailgun-Deliver-By: soon", "is no date"),
+        ("X-MC-SendAt: Mon, 1 Jan 2027 00:00:00 +99999999999999999999", "is no date"),
+        ("X-Mailgun-Deliver-By: 1 Jan 99999999999999999999 00:00:00", "is no date"),
+        ("X-Relay-Expire: 0000000000019999999", "write the age in seconds"),
+        ("X-Relay-Expire: 000000000001" + "9" * 400, "write the age in seconds"),
         ("Resend-Idempotency-Key: " + "k" * 257, "1 to 256 characters"),
         ("X-Mailgun-Variables: " + '{"k": "' + "v" * 17000 + '"}', "send less"),
     ],
@@ -159,6 +181,13 @@ def test_the_fields_are_taken_out_and_nothing_else_is_touched() -> None:
     assert without_directives(MESSAGE) == (
         b"Received: x\r\nSubject: hi\r\nno field at all\r\nTo: x@y.example\r\n\r\nX-PM-Tag: body\r\n"
     )
+
+
+def test_a_field_whose_name_ends_like_a_directive_stays_whole() -> None:
+    """The octets of one field may stand inside another."""
+    content = b"Old-X-PM-Tag: a\r\nX-PM-Tag: a\r\nSubject: x\r\n\r\nX-PM-Tag: a\r\n"
+
+    assert without_directives(content) == b"Old-X-PM-Tag: a\r\nSubject: x\r\n\r\nX-PM-Tag: a\r\n"
 
 
 def test_the_dialect_of_the_next_hop_stays() -> None:

@@ -206,3 +206,23 @@ def test_no_byte_of_a_peer_adds_a_field_or_a_part(text, host, envid, orcpt, orig
         "Status",
         "Diagnostic-Code",
     ]
+
+
+def test_of_mail_that_requires_tls_the_header_alone_is_returned():
+    """RFC 8689 §5."""
+    for requiretls, kind in ((True, "text/rfc822-headers"), (False, "message/rfc822")):
+        message = parsed(build(facts(ret="FULL", requiretls=requiretls), [status()], ORIGINAL, 10_000))
+        assert list(message.iter_parts())[2].get_content_type() == kind
+
+
+def test_what_was_asked_for_of_its_release_is_told():
+    """RFC 4865 §5.1.2."""
+    [block, *_] = blocks(parsed(build(facts(hold_request="for;3600"), [status()], ORIGINAL)))
+    assert block["Future-Release-Request"] == "for;3600"
+    assert block["Arrival-Date"]
+
+
+def test_the_time_a_message_was_to_be_delivered_by_is_told():
+    """RFC 2852 §5."""
+    [block, *_] = blocks(parsed(build(facts(deliver_by=1_800_000_000.5), [status()], ORIGINAL)))
+    assert block["Deliver-By-Date"] == "Fri, 15 Jan 2027 08:00:00 +0000"

@@ -43,6 +43,6 @@ def test_any_text_gives_a_time_up_to_a_day_or_none(text):
 
 @pytest.mark.parametrize("text", ["again " * 50_000, "retry " + "x" * 300_000, "again" + " 9" * 100_000])
 def test_hostile_length_costs_linear_time(text):
-    started = time.perf_counter()
+    started = time.thread_time()
     retry_after(text)
-    assert time.perf_counter() - started < 1.0
+    assert time.thread_time() - started < 1.0

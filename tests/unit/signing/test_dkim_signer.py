@@ -165,3 +165,17 @@ def test_a_hostile_author_costs_little(signer: DkimSigner, unit: bytes) -> None:
     """A From field of a megabyte is stepped over, not chewed."""
     content = b'From: "' + unit * (1_000_000 // len(unit)) + b"@example.com\r\n" + BODY
     assert isinstance(signer.sign(content, "example.com"), bytes)
+
+
+@pytest.mark.parametrize("author", ["joe@example.com", "joe@elsewhere.example"], ids=["signs", "has no key"])
+@given(st.lists(st.sampled_from([b"a ", b" \r", b"\n", b"\t \r\n", b"x" * 90]), max_size=9))
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_a_body_in_pieces_gets_the_signature_of_the_whole(signer: DkimSigner, author: str, pieces: list[bytes]) -> None:
+    """And nobody without a key begins."""
+    header = f"From: {author}\r\nSubject: x\r\n".encode()
+    signing = signer.begin(header, "elsewhere.example")
+    for piece in pieces:
+        if signing is not None:
+            signing.update(piece)
+    found = signing.finish() if signing is not None else b""
+    assert found == signer.sign(header + b"\r\n" + b"".join(pieces), "elsewhere.example")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+import tracemalloc
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -83,3 +85,29 @@ def test_cost_is_linear(unit: bytes) -> None:
     relaxed_body_hash(text)
     relaxed_body_hash(b"x" + text + b"x\r\n")
     relaxed_field(b"Subject:" + text)
+
+
+@given(BODIES, st.lists(st.integers(0, 40), max_size=12))
+def test_pieces_of_a_body_may_be_cut_anywhere(body: bytes, cuts: list[int]) -> None:
+    """Also inside a line end, and inside blanks that turn out to end a line."""
+    pieces = canonical.RelaxedBodyHash()
+    places = [0, *sorted(cuts), len(body)]
+    for start, end in pairwise(places):
+        pieces.update(body[start:end])
+    assert pieces.digest() == hashlib.sha256(obvious_body(body)).digest()
+
+
+@pytest.mark.usefixtures("processor_alarm")
+@pytest.mark.parametrize("unit", [b" ", b"\r", b"\r\n", b"x", b" \r"], ids=repr)
+def test_a_body_in_pieces_is_not_gathered(unit: bytes) -> None:
+    """Whatever has no line end: what waits for the next piece stays small."""
+    pieces = canonical.RelaxedBodyHash()
+    piece = unit * (262_144 // len(unit))
+    tracemalloc.start()
+    try:
+        for _ in range(80):
+            pieces.update(piece)
+        pieces.update(b"end")
+        assert tracemalloc.get_traced_memory()[1] < 2_500_000
+    finally:
+        tracemalloc.stop()

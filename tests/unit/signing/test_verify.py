@@ -86,3 +86,28 @@ def test_no_signature_makes_it_raise(zone: dict[str, str], value: str) -> None:
     head = "".join(c for c in value if c not in "\r\n").encode("utf-8", "replace")
     content = b"DKIM-Signature: " + head + b"\r\n" + MESSAGE
     assert all(one.holds is False for one in verify(content, zone))
+
+
+@pytest.mark.parametrize(
+    ("signature", "key", "reason"),
+    [
+        ("l=3", "", "only the beginning of the body is signed (l=)"),
+        ("a=rsa-sha1", "", "rsa-sha1 is no proof any more"),
+        ("i=@mail.example.com", "t=y : s", "the key is for its own domain alone (t=s), and i= names another"),
+    ],
+)
+def test_a_signature_that_proves_too_little_does_not_hold(signature: str, key: str, reason: str) -> None:
+    """Though dkimpy takes it; the replay of a signature with `l=` needs no key."""
+    content = f"DKIM-Signature: v=1; d=example.com; s=k; {signature}\r\n".encode() + MESSAGE
+    [verdict] = verify(content, {"k._domainkey.example.com": f"v=DKIM1; p=; {key}"})
+    assert (verdict.holds, verdict.reason) == (False, reason)
+
+
+def test_a_header_that_dkimpy_cannot_read_is_no_exception(signed: bytes, zone: dict[str, str]) -> None:
+    content = signed.replace(b"Subject:", b"no field at all\r\nSubject:")
+    assert [one.holds for one in verify(content, zone)] == [False, False]
+
+
+def test_signatures_beyond_the_tenth_are_not_checked(signed: bytes, zone: dict[str, str]) -> None:
+    content = b"DKIM-Signature: v=1; d=example.com; s=relay1\r\n" * 9 + signed
+    assert [one.holds for one in verify(content, zone)[8:]] == [False, True, None]

@@ -132,3 +132,14 @@ def test_known_and_unknown_names_wait_alike(name: str) -> None:
     server = Server()
     fail(server.one, "192.0.2.1", name, 4)
     assert server.one.before_authentication("192.0.2.1", name) == 2.0
+
+
+def test_failures_that_name_nobody_slow_nobody_down() -> None:
+    """A token alone says who it is; without one that holds there is no name to count at."""
+    server = Server(auth_failures=0)
+    for number in range(6):
+        server.one.authenticated(f"192.0.2.{number}", "", success=False)
+        server.one.authenticated(f"192.0.2.{number}", "alice", success=False)
+
+    assert server.one.before_authentication("198.51.100.1", "") == 0.0
+    assert server.one.before_authentication("198.51.100.1", "alice") == 4.0

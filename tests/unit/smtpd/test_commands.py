@@ -14,8 +14,10 @@ from relay.smtpd.commands import CommandError, MailCommand, parse_mail, parse_rc
     ("argument", "command"),
     [
         (b"FROM:<>", MailCommand(None)),
-        (b"from: <a@B.Example> BODY=8BITMIME", MailCommand("a@b.example", body_8bit=True)),
-        (b"FROM:<A@b.example> SIZE=10 BODY=7BIT AUTH=<>", MailCommand("A@b.example", size=10)),
+        (b"from:<a@B.Example> BODY=8BITMIME", MailCommand("a@b.example", body_8bit=True)),
+        (b"FROM:<A@b.example> SIZE=10 BODY=7BIT AUTH=<>", MailCommand("A@b.example", size=10, submitter="<>")),
+        (b"FROM:<> AUTH=e+3Dmc2@Example.com", MailCommand(None, submitter="e=mc2@example.com")),
+        (b"FROM:<> AUTH=+22a+20b+22@b.example", MailCommand(None, submitter='"a b"@b.example')),
         (b"FROM:<@x.example,@y.example:a@b.example>", MailCommand("a@b.example")),
         ("FROM:<ä@ö.example> SMTPUTF8".encode(), MailCommand("ä@ö.example", smtputf8=True)),
     ],
@@ -36,3 +38,14 @@ def test_whatever_is_accepted_is_an_exact_address(octets: bytes, start: bytes, s
         assert refusal is None or refusal.permanent
         assert address is None or str(parse_address(address)) == address
         assert address is None or not set("\r\n\0<>") & set(address)
+
+
+@pytest.mark.parametrize(
+    "value", [b"alice", b"a@b.example+", b"a@b.example+0D+0A", b"a+3d@b.example", b"<a@b.example>", b"a" * 600]
+)
+def test_a_submitter_that_is_no_address_in_xtext_is_refused(value: bytes) -> None:
+    """RFC 4954 §5."""
+    with pytest.raises(CommandError) as refused:
+        parse_mail(b"FROM:<a@b.example> AUTH=" + value)
+
+    assert str(refused.value.reply) == "501 5.5.4 Bad value for MAIL parameter AUTH"

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from relay.mail.envelope import Recipient
-from relay.mail.errors import SettingsError
 from relay.mail.reply import Reply
 from relay.mail.session import Login, Session
 from relay.settings import InboundSettings, ListenerSettings
@@ -75,7 +74,7 @@ def test_a_bug_is_451_and_its_detail_is_told_to_the_observer_alone(hook: str) ->
     answers: dict[str, Any] = {
         "mail": lambda: handler.mail(_STRANGER, transaction),
         "message": lambda: handler.message(_STRANGER, transaction, b"", lambda: False),
-        "authenticate": lambda: handler.authenticate(_STRANGER, "PLAIN", Credentials("alice", "secret")),
+        "authenticate": lambda: handler.authenticate(_STRANGER, Credentials("alice", "secret")),
     }
 
     async def ask() -> str:
@@ -85,15 +84,22 @@ def test_a_bug_is_451_and_its_detail_is_told_to_the_observer_alone(hook: str) ->
     assert [str(bug) for bug in bugs] == ["secret detail"]
 
 
-def test_a_domain_that_is_none_stops_the_start_with_its_name() -> None:
-    """One line for the operator, not a traceback."""
-    with pytest.raises(SettingsError, match=r"inbound\.domains: 'a\.\.ü' is no domain"):
-        Handler(
-            ListenerSettings(name="mx", port=0),
-            InboundSettings(domains=("a..ü",)),
-            _Broken(),
-            _Broken(),
-            _Broken(),
-            print,
-            _NoGuard(),
-        )
+@pytest.mark.parametrize(
+    ("address", "code"), [("r-1@back.example", 250), ("r-2@back.example", 550), ("bob@back.example", 550)]
+)
+def test_a_stranger_reaches_a_return_path_that_was_given_out_and_no_other(address: str, code: int) -> None:
+    broken = _Broken()
+    handler = Handler(
+        ListenerSettings(name="mx", port=0, role="mx"),
+        InboundSettings(),
+        broken,
+        broken,
+        broken,
+        print,
+        _NoGuard(),
+        "r-1@back.example".__eq__,
+    )
+    answer = handler.rcpt(_STRANGER, MailTransaction(MailCommand("")), address)
+
+    assert isinstance(answer, Reply)
+    assert answer.code == code

@@ -9,8 +9,8 @@ from relay.mail.errors import StoreError
 from relay.mail.line_ends import fixed_line_ends, has_bare_line_ends
 from relay.mail.reply import Reply
 from relay.ports import LongMessage
-from relay.smtpd import framing as framing_module
-from relay.smtpd import replies
+from relay.smtpd import replies, spill
+from relay.smtpd.chunks import Chunks
 from relay.smtpd.framing import Framing
 
 
@@ -89,6 +89,84 @@ def test_what_goes_to_disk_is_what_would_be_in_memory(lines: list[bytes], cuts: 
     assert not file.discarded
 
 
+@settings(max_examples=300)
+@given(
+    lines=LINES,
+    cuts=st.lists(st.integers(1, 60), min_size=1, max_size=50),
+    counts=st.lists(st.integers(0, 90), min_size=1, max_size=20),
+    fix=st.booleans(),
+)
+def test_chunks_are_what_they_would_be_in_one_piece(
+    lines: list[bytes], cuts: list[int], counts: list[int], fix: bool
+) -> None:
+    """However the client counts them and the network cuts them; `.` and CRLF.CRLF are content."""
+    content = b"\r\n".join(lines)
+    disk = Disk()
+    held = 0
+
+    def hold(octets: int) -> bool:
+        nonlocal held
+        held += octets
+        return True
+
+    chunks = Chunks(10**6, hold, disk.open, fix_bare_lf=fix)
+    chunks._long = 64
+    at = number = 0
+    while at < len(content) or not number:
+        octets = counts[number % len(counts)] if any(counts) else len(content)
+        number += 1
+        chunk = content[at : at + octets]
+        at += octets
+        assert chunks.begin(len(chunk), last=False, refusal=None)
+        while chunks.due:
+            piece, chunk = chunk[: cuts[0]], chunk[cuts[0] :]
+            cuts = [*cuts[1:], cuts[0]]
+            chunks.add(piece)
+            assert len(chunks._octets) <= 64 + 3
+    assert chunks.size == len(content)
+    result = chunks.content()
+
+    wanted = content if content.endswith(b"\r\n") or not content else content + b"\r\n"
+    if isinstance(result, bytes):
+        assert (result, disk.files) == (wanted, [])
+    else:
+        assert isinstance(result, LongMessage)
+        [file] = disk.files
+        assert file.octets == (fixed_line_ends(wanted) if fix and has_bare_line_ends(wanted) else wanted)
+        assert (len(result), result.nul) == (len(file.octets), b"\0" in wanted)
+        assert result.bare == (has_bare_line_ends(wanted) and not fix)
+    assert held == 0
+    assert not chunks.open
+
+
+def test_a_full_disk_between_chunks_is_452_and_leaves_no_file() -> None:
+    disk = Disk(room=100)
+    chunks = Chunks(10**6, lambda octets: True, disk.open, fix_bare_lf=False)
+    chunks._long = 64
+    for _ in range(3):
+        chunks.begin(60, last=False, refusal=None)
+        chunks.add(b"x" * 60)
+    assert chunks.refusal == replies.NO_SPACE
+    assert [file.discarded for file in disk.files] == [True]
+
+
+def test_chunks_beyond_the_budget_are_452_and_give_back_what_they_held() -> None:
+    held = 0
+
+    def hold(octets: int) -> bool:
+        nonlocal held
+        if octets > 0 and held + octets > 50_000:
+            return False
+        held += octets
+        return True
+
+    chunks = Chunks(10**6, hold, Disk().open, fix_bare_lf=False)
+    for _ in range(4):
+        chunks.begin(20_000, last=False, refusal=None)
+        chunks.add(b"x" * 20_000)
+    assert (chunks.refusal, held) == (replies.NO_MEMORY, 0)
+
+
 def test_a_full_disk_in_mid_message_is_452_and_the_rest_is_read_to_its_end() -> None:
     disk = Disk(room=200)
     assert receive([b"x" * 60 + b"\r\n"] * 20 + [b".\r\n"], disk) == replies.NO_SPACE
@@ -113,4 +191,4 @@ def test_a_client_that_leaves_in_mid_message_leaves_no_file() -> None:
 
 
 def test_a_megabyte_stays_in_memory_and_more_does_not() -> None:
-    assert 1_048_576 < framing_module._LONG < 1_200_000
+    assert 1_048_576 < spill.LONG < 1_200_000

@@ -31,15 +31,28 @@ def _every_metric(metrics: Metrics) -> None:
     metrics.session_opened("submission")
     metrics.session_closed("submission")
     metrics.tls_session("in", "TLSv1.3")
+    metrics.certificates({"/etc/tls/main.pem": 1.0})
     metrics.authenticated("submission", success=True)
+    metrics.tolerated("submission", "bare_lf")
     metrics.rejected("submission", reply(550, "5.7.1", "no"))
     metrics.accepted("submission", 2, 4096, 0.004)
+    metrics.repeated("submission")
+    metrics.suppressed("bounce")
+    metrics.contact("crm", "told")
+    metrics.contacts_paused("crm", paused=True)
+    metrics.contacts_waiting("crm", 0, 3)
     metrics.http_request("public", 200)
     metrics.commit(0.002, 3)
     metrics.queue(1, {"queued": 2}, 1.5)
     metrics.delivery("direct", 0.5, {"delivered": 1})
+    metrics.recognised("local", "user:www-data")
     metrics.route_paused("provider:sendpost", paused=True)
     metrics.next_hop_open("direct:b.example", is_open=True)
+    metrics.provider_silent("provider:main", silent=True)
+    metrics.news("delivered")
+    metrics.callback("sendpost", "taken")
+    metrics.poll("sp", "taken")
+    metrics.asked("provider:a", {"has": 1})
 
 
 def test_the_document_lists_every_metric_with_its_type_labels_and_meaning() -> None:
@@ -59,6 +72,29 @@ def test_the_document_lists_every_metric_with_its_type_labels_and_meaning() -> N
             exposed[name] = (family.type, labels, family.documentation)
 
     assert documented == exposed
+
+
+def test_contacts_that_wait_in_several_spools_are_added_up() -> None:
+    """Each spool of a worker says how many it has."""
+    metrics = Metrics(CollectorRegistry(), "1.0")
+    for spool, waiting in ((0, 3), (2, 4), (0, 1)):
+        metrics.contacts_waiting("crm", spool, waiting)
+
+    assert _value(metrics, "relay_contacts_waiting", contacts="crm") == 5
+
+
+def test_a_platform_that_nobody_tells_any_more_neither_waits_nor_pauses() -> None:
+    metrics = Metrics(CollectorRegistry(), "1")
+    metrics.contacts_waiting("crm", 0, 3)
+    metrics.contacts_waiting("news", 0, 4)
+    metrics.contacts_paused("crm", paused=True)
+    metrics.contacts_left("crm")
+
+    assert _value(metrics, "relay_contacts_waiting", contacts="crm") == 0
+    assert _value(metrics, "relay_contacts_paused", contacts="crm") == 0
+    assert _value(metrics, "relay_contacts_waiting", contacts="news") == 4
+    metrics.contacts_waiting("crm", 1, 2)
+    assert _value(metrics, "relay_contacts_waiting", contacts="crm") == 2
 
 
 def test_label_values_beyond_the_cap_count_as_other() -> None:
@@ -96,6 +132,35 @@ def test_a_state_that_emptied_goes_back_to_zero() -> None:
     metrics.queue(0, {}, 0.0)
 
     assert _value(metrics, "relay_queue_recipients", state="held") == 0
+
+
+def test_a_certificate_that_is_served_no_more_has_no_expiry() -> None:
+    metrics = Metrics(CollectorRegistry(), "1.0")
+    name = "relay_certificate_expiry_timestamp_seconds"
+
+    metrics.certificates({"a.pem": 5.0, "b.pem": 6.0})
+    metrics.certificates({"b.pem": 7.0})
+
+    assert _value(metrics, name, file="a.pem") is None
+    assert _value(metrics, name, file="b.pem") == 7.0
+
+
+def test_the_expiry_is_that_of_the_worker_that_lags_behind(tmp_path: Path) -> None:
+    """One that could not take over the renewed file must not be hidden by those that did."""
+    program = (
+        "import sys\n"
+        "from prometheus_client import CollectorRegistry\n"
+        "from relay.telemetry.metrics import Metrics\n"
+        "metrics = Metrics(CollectorRegistry(), '1.0')\n"
+        "metrics.certificates({'a.pem': float(sys.argv[1])})\n"
+        "print(metrics.exposition().decode())\n"
+    )
+    environment = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    for expiry in ("5", "9"):
+        command = [sys.executable, "-c", program, expiry]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+
+    assert 'relay_certificate_expiry_timestamp_seconds{file="a.pem"} 5.0' in done.stdout
 
 
 def test_any_worker_exposes_the_sum_of_all(tmp_path: Path) -> None:

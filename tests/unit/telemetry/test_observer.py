@@ -120,6 +120,8 @@ def test_pauses_notices_events_and_failures_reach_log_and_metrics(seen: _Seen) -
     telemetry.next_hop_closed("direct:b.example")
     assert seen.metric('relay_next_hop_open{next_hop="direct:b.example"}') == 0
     telemetry.notice_queued("id-1", "id-2", "a@b.example")
+    telemetry.notice_withheld("id-1", "a@b.example")
+    assert seen.metric("relay_notices_withheld_total") == 1
     telemetry.event(Event(0.0, EventKind.BOUNCED, "id-1", "c@d.example", "550 5.1.1 no"))
     telemetry.bug(RuntimeError("broken"))
 
@@ -129,6 +131,7 @@ def test_pauses_notices_events_and_failures_reach_log_and_metrics(seen: _Seen) -
         "next_hop_opened",
         "next_hop_closed",
         "notice_sent",
+        "notice_withheld",
         "bounced",
         "failure",
     ]

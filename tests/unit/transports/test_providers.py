@@ -10,9 +10,11 @@ from relay.mail.errors import SettingsError
 from relay.mail.mime import Mailbox
 from relay.mail.parts import Attachment, take_apart
 from relay.settings import ProviderSettings
+from relay.transports.http_exchange import parse_reset
 from relay.transports.providers import build_provider, provider_classes
 from relay.transports.providers.base import Provider
 from relay.transports.providers.filenames import name_for, type_of
+from relay.transports.providers.raw import without_fields
 from relay.transports.providers.visibility import visibility
 
 
@@ -23,13 +25,22 @@ def settings(kind: str = "sendpost", **more: object) -> ProviderSettings:
 @pytest.mark.parametrize("kind", sorted(provider_classes()))
 def test_every_kind_is_whole(kind: str):
     """Built from its defaults, under its own word, over HTTPS."""
-    provider = build_provider("any", settings(kind))
+    provider = build_provider("any", settings(kind, options=dict(provider_classes()[kind].example)))
 
     assert isinstance(provider, Provider)
     assert provider.kind == kind
     assert provider.base_url.startswith("https://")
     assert not provider.base_url.endswith("/")
     assert provider.capabilities.recipients_per_call >= 1
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("60", 60), ("1800000060", 60), ("1799999990", 30), ("9" * 20, 14_400), ("9" * 400, 14_400), ("soon", None)],
+)
+def test_when_a_vendor_wants_to_be_asked_again_is_seconds_or_a_time(value: str, seconds: float | None):
+    """However long the number is."""
+    assert parse_reset(value, 1_800_000_000.0) == seconds
 
 
 def test_base_url_replaces_the_vendors_own():
@@ -84,3 +95,13 @@ def test_visibility_sorts_every_recipient_once():
     assert seen.cc == (Mailbox("bob@y.example", "Bob"),)
     assert seen.hidden == ("dot@y.example",)
     assert seen.unreached
+
+
+@pytest.mark.parametrize("line", [b"Delivered-Bcc: a@x.example\r\n", b"no field Bcc: a@x.example\r\n"])
+def test_a_blind_copy_is_taken_out_where_it_stands_and_not_where_its_octets_stand(line: bytes):
+    """What ends in the same octets, and a line that is no field, keep theirs."""
+    head = b"Subject: x\r\n" + line
+
+    content = head + b"Bcc: a@x.example\r\n\r\nBcc: a@x.example\r\n"
+
+    assert without_fields(content, ()) == head + b"\r\nBcc: a@x.example\r\n"

@@ -1,0 +1,168 @@
+"""Types of values that several sections use, and what is wrong with one that does not fit."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+)
+
+from relay.mail.address import parse_address
+from relay.mail.errors import AddressSyntaxError
+
+_WIDEST: Final = {4: 8, 6: 16}  # prefix lengths; 10.0.0.0/8 is the widest network of one's own
+_FEW: Final = {4: 29, 6: 64}  # a public network that is one customer's
+_OWN: Final = "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 169.254.0.0/16 127.0.0.0/8 fd00::/8 fe80::/10 ::1/128"
+_PRIVATE: Final = tuple(map(ipaddress.ip_network, _OWN.split()))
+SHORTEST_POLL: Final = 10.0
+LONGEST_POLL: Final = 86_400.0
+Port = Annotated[int, Field(ge=0, le=65535)]
+Share = Annotated[float, Field(ge=0, le=1e6)]
+OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+
+
+def _countable(seconds: float) -> float:
+    if seconds > 1e9:
+        raise ValueError("1000000000 seconds (31 years) at the most")
+    return seconds
+
+
+def _rate(text: str) -> str:
+    if not re.fullmatch(r"[1-9][0-9]{0,8}/(second|minute|hour|day)", text):
+        raise ValueError("write it as 10/second, 300/minute, 5000/hour or 100000/day")
+    return text
+
+
+def per_second(rate: str) -> float:
+    """`300/minute` as 5.0."""
+    count, _, unit = rate.partition("/")
+    return int(count) / {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}[unit]
+
+
+def _duration(text: str) -> str:
+    if text and not re.fullmatch(r"[1-9][0-9]{0,5}[smh]", text):
+        raise ValueError("write it as 30s, 5m or 1h")
+    if text and not SHORTEST_POLL <= seconds_of(text) <= LONGEST_POLL:
+        raise ValueError("10s at the least, and 24h at the most")
+    return text
+
+
+def seconds_of(duration: str) -> float:
+    """`5m` as 300.0."""
+    return float(duration[:-1]) * {"s": 1, "m": 60, "h": 3600}[duration[-1]]
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        raise ValueError("write a network as 192.0.2.0/24 or 2001:db8::/32, without host bits") from None
+
+
+def _address(text: str) -> str:
+    if text and not is_address(text):
+        raise ValueError("write an IP address such as 192.0.2.1 or 2001:db8::1")
+    return text
+
+
+def _domain(text: str) -> str:
+    return _named(text, "a domain such as example.com")
+
+
+def _host(text: str) -> str:
+    return text if not text or is_address(text) else _named(text, "a host name or an IP address")
+
+
+def _named(text: str, wanted: str) -> str:
+    try:
+        parse_address(f"x@{text}")
+    except AddressSyntaxError as error:
+        raise ValueError(f"{text!r}: {error}; write {wanted}") from None
+    return text
+
+
+def is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+Seconds = Annotated[float, Field(gt=0), AfterValidator(_countable)]
+Address = Annotated[str, AfterValidator(_address)]
+Domain = Annotated[str, AfterValidator(_domain)]
+Host = Annotated[str, AfterValidator(_host)]
+Dialect = Literal[
+    "", "brevo", "mailgun", "mailjet", "mandrill", "postal", "postmark", "resend", "sendgrid", "sendpost", "ses",
+    "sparkpost",
+]  # fmt: skip
+Poll = Annotated[str, AfterValidator(_duration)]
+Rate = Annotated[str, AfterValidator(_rate)]
+LoginTolerance = Literal["space_after_colon", "no_brackets", "bare_lf", "undeclared_8bit"]
+"""What a credential may tolerate too: the rest happens before anybody has logged in."""
+Tolerance = Literal[LoginTolerance, "bad_helo", "old_tls"]
+MailboxProvider = Literal[
+    "apple", "comcast", "fastmail", "gmx", "google", "libero", "mail.ru", "microsoft", "orange", "proton", "qq",
+    "t-online", "yahoo", "yandex",
+]  # fmt: skip
+SenderDomains = Annotated[
+    tuple[str, ...],
+    Field(description="Domains of MAIL FROM that are verified there; other mail goes elsewhere; empty: all"),
+]
+
+
+def _of_proxies(text: str) -> str:
+    network = ipaddress.ip_network(text)
+    if network.prefixlen < _WIDEST[network.version]:
+        raise ValueError(f"{text} would let strangers claim any address; name your balancers and proxies alone")
+    return text
+
+
+def _of_our_own(text: str) -> str:
+    network = ipaddress.ip_network(text)
+    if network.prefixlen < _WIDEST[network.version]:
+        raise ValueError(
+            f"{text} lets strangers in; name networks of your own, /{_WIDEST[network.version]} at the widest"
+        )
+    return text
+
+
+def _of_devices(text: str) -> str:
+    network = ipaddress.ip_network(text)
+    own = any(network.version == one.version and network.subnet_of(one) for one in _PRIVATE)  # type: ignore[arg-type]
+    narrowest = _FEW[network.version]
+    if not own and network.prefixlen < narrowest:
+        raise ValueError(
+            f"{text} lets strangers send mail; name the devices' own addresses, public ones in a /{narrowest} at most"
+        )
+    return text
+
+
+Network = Annotated[str, AfterValidator(_network)]
+OwnNetwork = Annotated[Network, AfterValidator(_of_our_own)]
+DeviceNetwork = Annotated[Network, AfterValidator(_of_devices)]
+ProxyNetwork = Annotated[Network, AfterValidator(_of_proxies)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def is_loopback(address: str) -> bool:
+    return address.startswith(("127.", "unix:")) or address in ("::1", "localhost")
+
+
+def unique(what: str, names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two {what} are called {name!r}; give each its own name")
