@@ -100,11 +100,9 @@ def _await_predecessor(settings: Settings) -> None:
     held = in_use(folder)
     if held is None:
         return
-    while time.monotonic() - begun < _PREDECESSOR_SECONDS:
+    print(f"relay: waits until the server before this one has ended and lets go of {held}", file=sys.stderr)
+    while in_use(folder) is not None and time.monotonic() - begun < _PREDECESSOR_SECONDS:
         time.sleep(0.1)
-        if in_use(folder) is None:
-            print(f"relay: waited until the server before this one had ended and let go of {held}", file=sys.stderr)
-            return
 
 
 def upgrade_registry(var: Path) -> None:
