@@ -60,7 +60,10 @@ def test_an_unreadable_configuration_is_named(tmp_path: Path) -> None:
 def test_a_second_server_over_the_same_folder_is_refused(running: Server) -> None:
     done = relay("--config", running.config, "serve", "--port-offset", str(running.offset + 50))
     assert done.returncode == 2
-    assert "another server uses this spool" in said(done)
+    waits, _, refused = done.stderr.strip().partition("\n")
+    assert waits.startswith("relay: waits until the server before this one has ended")
+    assert "another server uses this spool" in refused
+    assert "\n" not in refused
 
 
 @pytest.mark.parametrize(
