@@ -76,7 +76,7 @@ def states(server: Server) -> dict[str, str]:
     return {line["to"]: line["event"] for line in lines if line["event"] in kinds}
 
 
-def until(true: Callable[[], bool], server: Server, seconds: float = 20) -> None:
+def until(true: Callable[[], bool], server: Server, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, server.log[-3000:]

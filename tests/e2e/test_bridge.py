@@ -89,9 +89,9 @@ def test_refused_credentials_rest_the_route_and_keep_the_mail(bridge: Server, st
     listed = json.loads(relay("--config", bridge.config, "queue", "list", "--json").stdout)["messages"]
     assert [one["state"] for one in listed[0]["recipients"]] == ["deferred"]
     assert listed[0]["recipients"][0]["attempts"] == 0, "it uses up none of the retry profile"
-    until(lambda: len(stub.requests) > 6, bridge, seconds=40)  # more often than the profile has attempts
+    until(lambda: len(stub.requests) > 6, bridge, seconds=90)  # more often than the profile has attempts
     stub.answers = [(200, {}, accepted("anna@shop.example"))]
-    until(lambda: states(bridge).get("anna@shop.example") == "sent", bridge, seconds=40)
+    until(lambda: states(bridge).get("anna@shop.example") == "sent", bridge, seconds=90)
     assert '"event":"bounced"' not in bridge.log
 
 
@@ -111,7 +111,7 @@ def call_back(server: Server, body: Any, token: str = TOKEN) -> int:
     url = f"http://127.0.0.1:{8025 + server.offset}/hooks/sendpost/{token}"
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method="POST")
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return int(error.code)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from http_stub import Stub, until
 from sandbox_server import Server
 
@@ -26,17 +29,17 @@ kind = "mailjet"
 api_key_file = "{var}/mj.key"
 base_url = "http://127.0.0.1:{port}/v3.1"
 allow_private = true
-timeout = 2
+timeout = 5
 """
 SEND, LIST = "/v3.1/send", "/v3/REST/message"
 TO = "ann@shop.example"
 
 
 class Vendor:
-    """Mailjet: takes mail and keeps silent the first time, and lists what `keeps` says."""
+    """Mailjet: takes mail and keeps silent the first time until `over`, and lists what `keeps` says."""
 
-    def __init__(self, server: Server, stub: Stub, *, keeps: bool, silent: float = 4.0) -> None:
-        self.stub, self.keeps, self.silent = stub, keeps, silent
+    def __init__(self, server: Server, stub: Stub, over: threading.Event, *, keeps: bool) -> None:
+        self.stub, self.over, self.keeps = stub, over, keeps
         self.taken: list[str] = []
         self.status = 200
         stub.by_path[SEND] = self.take
@@ -48,7 +51,7 @@ class Vendor:
     def take(self, body: Any) -> tuple[int, dict[str, str], Any]:
         self.taken.append(body["Messages"][0]["CustomID"])
         if len(self.taken) == 1:
-            time.sleep(self.silent)
+            self.over.wait(300)
         return 200, {}, {"Messages": [{"Status": "success", "To": [{"MessageID": 70 + len(self.taken)}]}]}
 
     def list(self, body: Any) -> tuple[int, dict[str, str], Any]:
@@ -58,6 +61,14 @@ class Vendor:
     @property
     def asked(self) -> int:
         return sum(path.startswith(LIST) for path, _, _ in self.stub.requests)
+
+
+@pytest.fixture
+def over(stub: Stub) -> Iterator[threading.Event]:
+    """Of the test, and so of the vendor's silence."""
+    event = threading.Event()
+    yield event
+    event.set()
 
 
 def merged(text: str, more: str) -> str:
@@ -80,9 +91,9 @@ def kinds(server: Server) -> list[str]:
 
 
 def test_what_the_provider_has_is_one_mail_and_the_event_says_how_that_was_found_out(
-    server: Server, stub: Stub
+    server: Server, stub: Stub, over: threading.Event
 ) -> None:
-    vendor = Vendor(server, stub, keeps=True)
+    vendor = Vendor(server, stub, over, keeps=True)
     server.start()
     send(server)
     until(lambda: "sent" in kinds(server), server)
@@ -96,8 +107,8 @@ def test_what_the_provider_has_is_one_mail_and_the_event_says_how_that_was_found
     assert len(vendor.taken) == 1
 
 
-def test_what_the_provider_has_not_is_sent_once_more(server: Server, stub: Stub) -> None:
-    vendor = Vendor(server, stub, keeps=False)
+def test_what_the_provider_has_not_is_sent_once_more(server: Server, stub: Stub, over: threading.Event) -> None:
+    vendor = Vendor(server, stub, over, keeps=False)
     server.start()
     send(server)
     until(lambda: "sent" in kinds(server), server)
@@ -109,19 +120,23 @@ def test_what_the_provider_has_not_is_sent_once_more(server: Server, stub: Stub)
     assert vendor.asked >= 2
 
 
-def test_a_provider_that_gives_no_answer_is_asked_again_and_then_the_mail_is_held(server: Server, stub: Stub) -> None:
-    vendor = Vendor(server, stub, keeps=True)
+def test_a_provider_that_gives_no_answer_is_asked_again_and_then_the_mail_is_held(
+    server: Server, stub: Stub, over: threading.Event
+) -> None:
+    vendor = Vendor(server, stub, over, keeps=True)
     vendor.status = 503
     server.start()
     send(server)
-    until(lambda: "held" in kinds(server), server, 40)
+    until(lambda: "held" in kinds(server), server, 90)
 
     assert kinds(server) == ["in_doubt"] * 4 + ["held"]
     assert (len(vendor.taken), vendor.asked) == (1, 4)
 
 
-def test_a_kill_before_the_question_leads_to_the_question_after_the_restart(server: Server, stub: Stub) -> None:
-    vendor = Vendor(server, stub, keeps=True)
+def test_a_kill_before_the_question_leads_to_the_question_after_the_restart(
+    server: Server, stub: Stub, over: threading.Event
+) -> None:
+    vendor = Vendor(server, stub, over, keeps=True)
     server.start()
     send(server)
     until(lambda: vendor.taken != [], server)

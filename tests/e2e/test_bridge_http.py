@@ -116,7 +116,7 @@ def call_back(server: Server, body: Any, key: bytes = b"signing-key", age: int =
     headers = {"Content-Type": "application/json", "X-Time": stamp, "X-Sig": f"v0=x,v1={proof}"}
     url = f"http://127.0.0.1:{8025 + server.offset}/hooks/house/{TOKEN}"
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, data, headers, method="POST"), timeout=30) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers, method="POST"), timeout=60) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return int(error.code)

@@ -79,7 +79,7 @@ def test_news_is_asked_for_and_counts_once_also_after_a_crash(server: Server, st
     vendor.offer("", delivered, "second")
 
     wanted = {**dict.fromkeys(names[:5], "delivered"), names[5]: "bounced"}
-    until(lambda: states(server).items() >= wanted.items(), server, 40)
+    until(lambda: states(server).items() >= wanted.items(), server, 90)
     until(lambda: any(path.endswith("/third") for path in vendor.asked()), server)
     [notice] = server.arrived(sender)
     assert b"Action: failed" in server.raw(notice)
@@ -90,7 +90,7 @@ def test_news_is_asked_for_and_counts_once_also_after_a_crash(server: Server, st
     server.kill()
     asked = len(vendor.asked())
     server.start()
-    until(lambda: len(vendor.asked()) >= asked + 3, server, 40)
+    until(lambda: len(vendor.asked()) >= asked + 3, server, 90)
     assert server.log.count('"event":"bounced"') == 1
     assert len(server.inbox(sender)) == 1
     assert "poll_failed" not in server.log

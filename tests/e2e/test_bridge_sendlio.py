@@ -130,7 +130,7 @@ def test_a_bounce_that_a_campaign_counts_later_goes_back_to_the_sender(bridged: 
     [ann] = [one for one in sendlio.campaigns if one["audience_id"] == 100]
     ann["bounces"] = 1
 
-    until(lambda: states(bridged)["ann@list.example"] == "bounced", bridged, 40)
+    until(lambda: states(bridged)["ann@list.example"] == "bounced", bridged, 90)
     [notice] = bridged.arrived(bridged.facts["username"])
     assert b"Final-Recipient: rfc822; ann@list.example" in bridged.raw(notice)
     assert states(bridged)["bob@list.example"] == "sent"

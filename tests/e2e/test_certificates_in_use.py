@@ -36,7 +36,7 @@ def certificate_for(server: Server, name: str, *, starttls: bool) -> list[Any]:
     """The names on the certificate of who asks for `name`."""
     context = ssl.create_default_context(cafile=server.facts["ca_file"])
     AUTHORITY.configure_trust(context)
-    with socket.create_connection(("127.0.0.1", (1587 if starttls else 1465) + server.offset), timeout=10) as plain:
+    with socket.create_connection(("127.0.0.1", (1587 if starttls else 1465) + server.offset), timeout=60) as plain:
         if starttls:
             lines = plain.makefile("rb")
             lines.readline()
@@ -99,13 +99,13 @@ def test_a_name_that_is_no_text_ends_that_handshake_and_is_one_line_of_the_log(s
     hello = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), to_server, server_hostname="shop.example")
     with pytest.raises(ssl.SSLWantReadError):
         hello.do_handshake()
-    with socket.create_connection(("127.0.0.1", 1465 + shop.offset), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", 1465 + shop.offset), timeout=60) as connection:
         connection.sendall(to_server.read().replace(b"shop.example", b"sh\xff\n.example"))
         with contextlib.suppress(ConnectionResetError):
             assert connection.recv(100)[:1] in (b"", b"\x15")
     until(lambda: '"event":"tls_name_refused"' in shop.log)
     assert "Traceback" not in shop.log
-    with closing(smtplib.SMTP("127.0.0.1", 1587 + shop.offset, timeout=10)) as client:
+    with closing(smtplib.SMTP("127.0.0.1", 1587 + shop.offset, timeout=60)) as client:
         assert client.ehlo()[0] == 250
 
 
@@ -120,7 +120,7 @@ def test_a_ticket_of_one_worker_is_good_at_the_other(shop: Server) -> None:
         os.kill(halted, signal.SIGSTOP)
         try:
             with (
-                socket.create_connection(("127.0.0.1", 1465 + shop.offset), timeout=10) as plain,
+                socket.create_connection(("127.0.0.1", 1465 + shop.offset), timeout=60) as plain,
                 context.wrap_socket(plain, server_hostname="localhost", session=session) as secured,
             ):
                 assert secured.recv(3) == b"220"

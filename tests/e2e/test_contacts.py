@@ -35,7 +35,7 @@ OPTIONS = {
     "sendlio": '{ unsubscribe = "property" }',
     "sendios": "{ client_id = 7, project_id = 42 }",
 }
-IN_TIME = 40.0
+IN_TIME = 90.0
 
 
 @pytest.fixture

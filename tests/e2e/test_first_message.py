@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from http_stub import states, until
 from sandbox_server import Server, relay
 
 TEXT = "From: {sender}\r\nTo: anna@shop.example\r\nSubject: First\r\n\r\nHello\r\n"
@@ -21,6 +22,7 @@ def test_the_first_message_arrives_once_and_leaves_an_empty_queue(running: Serve
     (entry,) = running.arrived("anna@shop.example")
     assert running.raw(entry).endswith(b"\r\n\r\nHello\r\n")
     message_id = words.decode().rpartition(" ")[2]
+    until(lambda: states(running) == {"anna@shop.example": "delivered"}, running)
     events = [json.loads(line) for line in running.log.splitlines() if line.startswith("{")]
     ended = [each for each in events if each.get("id") == message_id and each["event"] == "delivered"]
     assert [each["to"] for each in ended] == ["anna@shop.example"]

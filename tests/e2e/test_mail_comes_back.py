@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import smtplib
 
+from http_stub import until
 from sandbox_server import Server
 
 REPORT = """\
@@ -30,7 +31,7 @@ Diagnostic-Code: smtp; 552 5.2.2 Mailbox full\r
 
 def give_back(server: Server, to: str, content: str) -> tuple[int, str]:
     """As any host does, to port 25."""
-    with smtplib.SMTP("127.0.0.1", 1025 + server.offset, "mx.example", timeout=30) as client:
+    with smtplib.SMTP("127.0.0.1", 1025 + server.offset, "mx.example", timeout=60) as client:
         client.ehlo()
         client.mail("<>")
         code, text = client.rcpt(to)
@@ -59,6 +60,7 @@ def test_what_comes_back_is_read_and_goes_on_to_the_sender(server: Server) -> No
     raw = server.raw(notices[0])
     assert b"Diagnostic-Code: smtp; 552 5.2.2 Mailbox full\r\n" in raw
     assert b" returned)\r\n" in raw
+    until(lambda: server.log.count('"event":"bounced"') == 8, server)
     log = [json.loads(line) for line in server.log.splitlines() if line.startswith("{")]
     bounced = {line["to"]: line["reply"] for line in log if line["event"] == "bounced"}
     assert bounced == dict.fromkeys(recipients, "550 5.2.2 Returned later: 552 5.2.2 Mailbox full")

@@ -79,7 +79,7 @@ def own(server: Server, stub: Stub, python: Path, monkeypatch: pytest.MonkeyPatc
 
 def call_back(server: Server, body: Any) -> int:
     url = f"http://127.0.0.1:{8025 + server.offset}/hooks/own/{TOKEN}"
-    with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode()), timeout=30) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode()), timeout=60) as answer:
         return int(answer.status)
 
 

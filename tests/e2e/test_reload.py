@@ -120,7 +120,7 @@ def test_no_message_is_lost_or_doubled_by_reloads_under_traffic(server: Server) 
         done = relay("--config", server.config, "reload")
         assert done.stdout == ("changed: limit.n.rate\n" if number > 1 else done.stdout), done.stderr
     ended.set()
-    thread.join(30)
+    thread.join(60)
     arrived = server.arrived("anna@shop.example", len(sent))
     assert len(arrived) == len(sent)
-    assert json.loads(relay("--config", server.config, "queue", "list", "--json").stdout)["messages"] == []
+    until(lambda: json.loads(relay("--config", server.config, "queue", "list", "--json").stdout)["messages"] == [])

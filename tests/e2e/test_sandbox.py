@@ -6,6 +6,7 @@ import json
 
 import dkim
 import pytest
+from http_stub import states, until
 from sandbox_server import Server, free_offset, relay
 
 from relay.signing.keys import KeyStore
@@ -122,6 +123,7 @@ def test_secrets_are_in_no_log_line_and_on_no_command_line(running: Server) -> N
 def test_metrics_count_what_happened(running: Server) -> None:
     send(running, "anna@shop.example")
     running.arrived("anna@shop.example")
+    until(lambda: states(running) == {"anna@shop.example": "delivered"}, running)
     text = running.get("/metrics").decode()
     assert 'relay_accepted_total{listener="submission"} 1.0' in text
     assert 'relay_deliveries_total{outcome="delivered",transport="direct"} 1.0' in text

@@ -17,8 +17,8 @@ from scramp import ScramClient
 def _connected(server: Server, port: int = 1587) -> smtplib.SMTP:
     context = ssl.create_default_context(cafile=server.facts["ca_file"])
     if port == 1465:
-        return smtplib.SMTP_SSL("127.0.0.1", port + server.offset, "client.example", context=context, timeout=30)
-    client = smtplib.SMTP("127.0.0.1", port + server.offset, "client.example", timeout=30)
+        return smtplib.SMTP_SSL("127.0.0.1", port + server.offset, "client.example", context=context, timeout=60)
+    client = smtplib.SMTP("127.0.0.1", port + server.offset, "client.example", timeout=60)
     client.starttls(context=context)
     return client
 
@@ -60,7 +60,7 @@ def test_a_login_by_plain_makes_scram_possible_from_then_on(server: Server) -> N
     with _connected(server) as client:
         assert _mechanisms(client) == ["PLAIN", "LOGIN"]
         client.login(facts["username"], facts["password"])
-    for _ in range(200):
+    for _ in range(600):
         with _connected(server) as client:
             if "SCRAM-SHA-256" in _mechanisms(client):
                 assert _log_in(client, facts["username"], facts["password"])[0] == 235

@@ -19,7 +19,7 @@ def sessions(server: Server, *arguments: str) -> tuple[int, Any]:
 
 
 def distrust(server: Server) -> None:
-    with smtplib.SMTP("127.0.0.1", 1587 + server.offset, "printer.example", timeout=30) as client:
+    with smtplib.SMTP("127.0.0.1", 1587 + server.offset, "printer.example", timeout=60) as client:
         with pytest.raises(ssl.SSLCertVerificationError):
             client.starttls(context=ssl.create_default_context())
         client.close()
@@ -57,7 +57,7 @@ def test_a_client_that_distrusts_the_certificate_is_listed_and_shown_with_what_t
 def test_what_was_tolerated_is_shown_with_who_needs_it(server: Server) -> None:
     server.configure('name = "alternate"', 'name = "alternate"\ntolerate = ["no_brackets", "bad_helo"]')
     server.start()
-    with smtplib.SMTP("127.0.0.1", 2525 + server.offset, "my scale", timeout=30) as client:
+    with smtplib.SMTP("127.0.0.1", 2525 + server.offset, "my scale", timeout=60) as client:
         client.ehlo()
         client.docmd("MAIL", "FROM:a@b.example")
     code, answer = sessions(server, "devices")
@@ -78,7 +78,7 @@ def test_a_credential_gets_its_own_tolerance_while_the_server_runs(server: Serve
         assert client.docmd("MAIL", "FROM:app@sandbox.example")[0] == 501
     done = relay("--config", server.config, "credential", "tolerate", server.facts["username"], "no_brackets")
     assert done.returncode == 0, done.stderr
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     answer = 0
     while answer != 250 and time.monotonic() < end:
         with server.client() as client:

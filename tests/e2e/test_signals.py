@@ -16,7 +16,7 @@ from sandbox_server import Server, relay
 from relay.cli.certificates import make_certificates
 
 
-def until(true: Callable[[], bool], seconds: float = 15) -> None:
+def until(true: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "it did not happen"
@@ -43,7 +43,7 @@ def test_sigterm_lets_a_transaction_end_before_it_says_421(running: Server) -> N
         assert client.docmd("DATA")[0] == 354
         assert running.process is not None
         running.process.send_signal(signal.SIGTERM)
-        time.sleep(0.5)
+        until(lambda: not listens(running))
         client.send(f"From: {sender}\r\nSubject: just in time\r\n\r\nx\r\n.\r\n".encode())
         code, text = client.getreply()
         assert code == 250, text
@@ -54,12 +54,21 @@ def test_sigterm_lets_a_transaction_end_before_it_says_421(running: Server) -> N
     running.arrived("anna@shop.example")
 
 
+def listens(server: Server) -> bool:
+    """It is no longer so once SIGTERM has been heard."""
+    try:
+        socket.create_connection(("127.0.0.1", 1587 + server.offset), timeout=60).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
 def served_certificate(server: Server) -> bytes:
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     with (
-        socket.create_connection(("127.0.0.1", 1465 + server.offset), timeout=10) as plain,
+        socket.create_connection(("127.0.0.1", 1465 + server.offset), timeout=60) as plain,
         context.wrap_socket(plain) as secured,
     ):
         certificate = secured.getpeercert(binary_form=True)
@@ -105,7 +114,7 @@ def test_a_credential_added_rotated_or_disabled_counts_without_a_restart(running
     password = done.stdout.strip()
 
     def login() -> bool:
-        with closing(smtplib.SMTP("127.0.0.1", 1587 + running.offset, timeout=10)) as client:
+        with closing(smtplib.SMTP("127.0.0.1", 1587 + running.offset, timeout=60)) as client:
             client.starttls(context=ssl.create_default_context(cafile=running.facts["ca_file"]))
             try:
                 client.login("shop@sandbox.example", password)
@@ -119,7 +128,7 @@ def test_a_credential_added_rotated_or_disabled_counts_without_a_restart(running
             return True
 
     until(login)
-    with closing(smtplib.SMTP("127.0.0.1", 1587 + running.offset, timeout=10)) as early:
+    with closing(smtplib.SMTP("127.0.0.1", 1587 + running.offset, timeout=60)) as early:
         early.starttls(context=ssl.create_default_context(cafile=running.facts["ca_file"]))
         early.login("shop@sandbox.example", password)
         assert relay(*options, "disable", "shop@sandbox.example").returncode == 0

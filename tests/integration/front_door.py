@@ -192,7 +192,7 @@ class FrontDoor:
             self.port = listening.getsockname()[1]
         await self.listeners.serve(settings, handler, [listening])
         try:
-            await asyncio.wait_for(test(), 60)
+            await asyncio.wait_for(test(), 120)
         finally:
             self.spool.may_commit.set()
             await self.listeners.drain(self.drain_timeout)
@@ -213,12 +213,12 @@ class FrontDoor:
 
     def smtp(self, *, implicit: bool = False) -> smtplib.SMTP:
         if implicit:
-            return smtplib.SMTP_SSL("localhost", self.port, "client.example", timeout=10, context=self.client_tls)
-        return smtplib.SMTP("localhost", self.port, "client.example", timeout=10)
+            return smtplib.SMTP_SSL("localhost", self.port, "client.example", timeout=60, context=self.client_tls)
+        return smtplib.SMTP("localhost", self.port, "client.example", timeout=60)
 
     @contextmanager
     def raw(self) -> Iterator[socket.socket]:
-        with closing(socket.create_connection(("127.0.0.1", self.port), timeout=10)) as connection:
+        with closing(socket.create_connection(("127.0.0.1", self.port), timeout=60)) as connection:
             yield connection
 
 

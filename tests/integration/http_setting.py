@@ -62,7 +62,7 @@ class Client:
 
     async def answer(self) -> Answer:
         """The next one on this connection."""
-        head = (await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 20)).decode("latin-1")
+        head = (await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 60)).decode("latin-1")
         status, *lines = head.strip().split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
         if "content-length" in headers:
@@ -75,7 +75,7 @@ class Client:
         """Everything until the server closes; a reset counts as that."""
         received = b""
         try:
-            while data := await asyncio.wait_for(self.reader.read(65_536), 20):
+            while data := await asyncio.wait_for(self.reader.read(65_536), 60):
                 received += data
         except ConnectionError:
             pass

@@ -17,8 +17,8 @@ from relay.settings import DeliverySettings, SmarthostSettings, TimeoutSettings
 from relay.transports.mx import MxTransport
 from relay.transports.smarthost import SmarthostTransport
 
-PATIENCE = 0.2
-TIMEOUTS = TimeoutSettings(connect=PATIENCE * 5, banner=PATIENCE, command=PATIENCE, data=PATIENCE, final_dot=PATIENCE)
+TIMEOUTS = TimeoutSettings(connect=60, banner=60, command=60, data=60, final_dot=60)
+_TIMEOUT_OF = {"banner": "banner", "data": "data", "body": "data", "dot": "final_dot"}
 CONTENT = b"Subject: test\r\n\r\nHello\r\n"
 LOOPS = {"asyncio": asyncio.run, "uvloop": uvloop.run}
 
@@ -64,12 +64,21 @@ def delivery(**settings) -> DeliverySettings:
     return DeliverySettings(**{"timeouts": TIMEOUTS, "allow_private_mx": True, **settings})
 
 
+def timeouts_at(stage: str, fault: str | bytes) -> TimeoutSettings:
+    """Short at the stage where a peer lets the client wait, and nowhere else: a busy machine is no such peer."""
+    if fault not in ("silence", "drip", "deaf"):
+        return TIMEOUTS
+    return TIMEOUTS.model_copy(update={_TIMEOUT_OF.get(stage, "command"): 0.3})
+
+
 def mx_to(port: int, *hosts: MxHost, **settings) -> MxTransport:
     hosts = hosts or (MxHost("mx.example", 10, ("127.0.0.1",)),)
     return MxTransport(delivery(mx_port=port, **settings), Hosts(*hosts), "client.example", SystemClock())
 
 
-def smarthost_at(port: int, *, folder: Path, ca: trustme.CA | None = None, **settings) -> SmarthostTransport:
+def smarthost_at(
+    port: int, *, folder: Path, ca: trustme.CA | None = None, timeouts: TimeoutSettings = TIMEOUTS, **settings
+) -> SmarthostTransport:
     """A smarthost on localhost whose certificate `ca` issued, with the password `secret`."""
     options = {"host": "localhost", "port": port, **settings}
     if ca is not None:
@@ -79,7 +88,7 @@ def smarthost_at(port: int, *, folder: Path, ca: trustme.CA | None = None, **set
         (folder / "password").write_text("secret\n")
         (folder / "password").chmod(0o600)
         options["password_file"] = folder / "password"
-    return SmarthostTransport("test", SmarthostSettings(**options), delivery(), "client.example")
+    return SmarthostTransport("test", SmarthostSettings(**options), delivery(timeouts=timeouts), "client.example")
 
 
 @functools.cache

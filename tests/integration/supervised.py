@@ -22,7 +22,7 @@ from relay.settings import ServerSettings, Settings
 from relay.telemetry.systemd import Notifier
 
 supervisor._BEAT_SECONDS = 0.05
-supervisor._SILENCE_SECONDS = 0.6
+supervisor._SILENCE_SECONDS = 3.0
 supervisor._FIRST_BACKOFF = 0.2
 
 

@@ -35,7 +35,7 @@ def run(folder: Path, client: Callable[[FrontDoor], None], **options) -> FrontDo
 
 
 def talk(door: FrontDoor, address: str, words: bytes) -> bytes:
-    with socket.create_connection(("127.0.0.1", door.port), timeout=10, source_address=(address, 0)) as session:
+    with socket.create_connection(("127.0.0.1", door.port), timeout=60, source_address=(address, 0)) as session:
         session.sendall(b"HELO scale\r\n" + words + b"QUIT\r\n")
         return read_all(session)
 
@@ -94,7 +94,7 @@ def test_starttls_does_not_make_a_device_a_stranger(tmp_path: Path) -> None:
     def client(door: FrontDoor) -> None:
         import smtplib
 
-        with smtplib.SMTP("localhost", door.port, "scale", timeout=10, source_address=("127.0.0.9", 0)) as session:
+        with smtplib.SMTP("localhost", door.port, "scale", timeout=60, source_address=("127.0.0.9", 0)) as session:
             session.starttls(context=door.client_tls)
             assert session.sendmail("scale@acme.example", ["bob@other.example"], MESSAGE) == {}
 
@@ -138,7 +138,7 @@ def test_swaks_as_a_printer(tmp_path: Path) -> None:
 
     def client(door: FrontDoor) -> None:
         command = ["swaks", "--server", f"127.0.0.1:{door.port}", *words.split()]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stdout
 
     assert run(tmp_path, client).stored[0].username == "device:scale"

@@ -80,7 +80,7 @@ def starttls(context: ssl.SSLContext) -> Client:
 def implicit(context: ssl.SSLContext) -> Client:
     def client(door: FrontDoor) -> None:
         with contextlib.suppress(OSError):
-            smtplib.SMTP_SSL("localhost", door.port, timeout=10, context=context).close()
+            smtplib.SMTP_SSL("localhost", door.port, timeout=60, context=context).close()
 
     return client
 

@@ -59,7 +59,7 @@ def test_a_client_hello_that_waits_in_the_backlog_is_answered(run: Callable[...,
         listeners = Listeners(LimitSettings(), "mx.example", _Observer(), lambda: context)  # type: ignore[arg-type]
         await listeners.serve(settings, _Hooks(), [listening])  # type: ignore[arg-type]
         try:
-            return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, 1), 5)
+            return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, 1), 60)
         finally:
             client.close()
             await listeners.drain(5)

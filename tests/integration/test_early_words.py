@@ -51,7 +51,7 @@ def test_a_command_in_the_packet_that_ends_the_handshake_is_answered(
     door = FrontDoor(tmp_path, trustme.CA(), tls="implicit" if implicit else "starttls")
 
     def client() -> None:
-        with closing(socket.create_connection(("127.0.0.1", door.port), timeout=10)) as connection:
+        with closing(socket.create_connection(("127.0.0.1", door.port), timeout=60)) as connection:
             if not implicit:
                 assert connection.recv(4096).startswith(b"220 ")
                 connection.sendall(b"EHLO client.example\r\n")

@@ -272,7 +272,7 @@ def test_a_disconnect_during_the_commit_does_not_cancel_it(
         front.spool.may_commit.clear()
 
         def client() -> socket.socket:
-            connection = socket.create_connection(("127.0.0.1", front.port), timeout=10)
+            connection = socket.create_connection(("127.0.0.1", front.port), timeout=60)
             if tls:
                 connection = front.client_tls.wrap_socket(connection, server_hostname="localhost")
             connection.sendall(DIALOGUE + b".\r\n" + DIALOGUE + b".\r\n")

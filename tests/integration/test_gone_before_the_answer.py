@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-import time
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,9 +25,10 @@ def play(
 ):
     """The client waits for the 354, sends its message and leaves; the gate looks only after that."""
     front = FrontDoor(folder, CA, role="mx", tls="starttls" if tls else "none", plaintext_auth=False)
+    left = threading.Event()
 
     def slow(content: bytes) -> bool:
-        time.sleep(0.2)
+        assert left.wait(60)
         return False
 
     monkeypatch.setattr(gate, "has_bare_line_ends", slow)
@@ -47,28 +48,31 @@ def play(
             while b"354 " not in said:
                 said += connection.recv(4096)
             connection.sendall(MESSAGE + b".\r\n")
-            leave(connection)
-            time.sleep(0.5)
+            leave(connection, left)
             connection.close()
 
     async def test() -> None:
         await front.beside(client)
+        while front.observer.open:
+            await asyncio.sleep(0.01)
 
     run(front.run(test))
     return front
 
 
-def close(connection: socket.socket) -> None:
+def close(connection: socket.socket, left: threading.Event) -> None:
     connection.close()
+    left.set()
 
 
-def reset(connection: socket.socket) -> None:
+def reset(connection: socket.socket, left: threading.Event) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
+    left.set()
 
 
-def stay(connection: socket.socket) -> None:
-    connection.settimeout(5)
+def stay(connection: socket.socket, left: threading.Event) -> None:
+    left.set()
     assert connection.recv(4096).startswith(b"250 2.0.0 Ok: queued as ")
 
 

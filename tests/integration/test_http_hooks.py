@@ -93,9 +93,9 @@ def test_a_callback_before_the_answer_is_on_disk_finds_its_message_in_either_wor
         scene = Scene()
         async with serving(scene.app) as served:
             asked = asyncio.create_task(served.ask(f"POST /hooks/sp/{TOKEN}", body=delivered("m-1")))
-            await asyncio.wait_for(scene.spools.came.wait(), 20)
+            await asyncio.wait_for(scene.spools.came.wait(), 60)
             getattr(scene.spools, worker).add("m-1")
-            answer = await asyncio.wait_for(asked, 20)
+            answer = await asyncio.wait_for(asked, 60)
         assert (answer.status, answer.json) == (200, {"events": 1, "known": 1})
         assert scene.observer.taken == [(1, 0)]
 
@@ -108,7 +108,7 @@ def test_an_old_event_of_an_unknown_message_is_answered_at_once() -> None:
     async def main() -> None:
         scene = Scene(pauses=(60.0,))
         async with serving(scene.app) as served:
-            answer = await asyncio.wait_for(served.ask(f"POST /hooks/sp/{TOKEN}", body=delivered("m-1", age=3600)), 20)
+            answer = await asyncio.wait_for(served.ask(f"POST /hooks/sp/{TOKEN}", body=delivered("m-1", age=3600)), 60)
         assert (answer.status, answer.json) == (200, {"events": 1, "known": 0})
         assert scene.spools.asked == 1
 
@@ -121,7 +121,7 @@ def test_an_unknown_message_is_given_up_after_the_last_pause() -> None:
     async def main() -> None:
         scene = Scene(pauses=(0.01, 0.01))
         async with serving(scene.app) as served:
-            answer = await asyncio.wait_for(served.ask(f"POST /hooks/sp/{TOKEN}", body=delivered("m-1")), 20)
+            answer = await asyncio.wait_for(served.ask(f"POST /hooks/sp/{TOKEN}", body=delivered("m-1")), 60)
         assert (answer.status, answer.json) == (200, {"events": 1, "known": 0})
         assert scene.spools.asked == 3
         assert scene.observer.taken == [(0, 1)]
@@ -141,7 +141,7 @@ def test_so_many_wait_at_a_time_and_no_more() -> None:
             ]
             while scene.spools.asked < MOST_WAITING:
                 await asyncio.sleep(0.01)
-            answer = await asyncio.wait_for(served.ask(f"POST /hooks/sp/{TOKEN}", body=delivered("m")), 20)
+            answer = await asyncio.wait_for(served.ask(f"POST /hooks/sp/{TOKEN}", body=delivered("m")), 60)
             assert answer.json == {"events": 1, "known": 0}
             for task in held:
                 task.cancel()

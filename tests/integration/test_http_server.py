@@ -67,6 +67,14 @@ def application(heard: Heard, **options: Any) -> FastAPI:
         await asyncio.sleep(seconds)
         return {"ok": True}
 
+    app.state.held, app.state.release = 0, asyncio.Event()
+
+    @app.get("/held")
+    async def held() -> dict[str, bool]:
+        app.state.held += 1
+        await app.state.release.wait()
+        return {"ok": True}
+
     @app.get("/half")
     async def half() -> StreamingResponse:
         async def pieces() -> AsyncIterator[bytes]:
@@ -84,6 +92,13 @@ def application(heard: Heard, **options: Any) -> FastAPI:
         return StreamingResponse(pieces())
 
     return app
+
+
+async def under_way(app: FastAPI, count: int) -> None:
+    """Wait until so many requests to /held have come."""
+    async with asyncio.timeout(60):
+        while app.state.held < count:
+            await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -353,11 +368,12 @@ def test_a_request_that_trickles_in_is_cut(heard: Heard, start: bytes) -> None:
             await client.say(start)
             began = time.monotonic()
             reading = asyncio.create_task(client.rest())
-            while not reading.done() and time.monotonic() - began < 5 and start:
-                client.writer.write(b"1")
-                await asyncio.sleep(0.02)
+            async with asyncio.timeout(60):
+                while not reading.done() and start:
+                    client.writer.write(b"1")
+                    await asyncio.sleep(0.02)
             assert b" 200 " not in await reading
-            assert 0.2 < time.monotonic() - began < 3
+            assert time.monotonic() - began > 0.2
         assert heard.failures == []
 
     uvloop.run(scenario())
@@ -368,9 +384,7 @@ def test_a_second_request_sent_along_with_the_first_has_no_more_time(heard: Hear
         async with serving(application(heard), request_seconds=0.3) as served, served.connection() as client:
             await client.say(GET + b"\r\nPOST /octets HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n12345")
             assert (await client.answer()).status == 200
-            began = time.monotonic()
             assert await client.rest() == b""
-            assert time.monotonic() - began < 3
 
     uvloop.run(scenario())
 
@@ -391,7 +405,7 @@ def test_a_client_that_does_not_read_is_cut(heard: Heard) -> None:
             with socket.create_connection(served.address) as deaf:
                 deaf.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 state = served.server._server.server_state
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     while not state.connections:
                         await asyncio.sleep(0.01)
                     while state.connections or state.tasks:
@@ -402,7 +416,7 @@ def test_a_client_that_does_not_read_is_cut(heard: Heard) -> None:
 
 def test_a_client_that_reads_slowly_gets_everything(heard: Heard) -> None:
     async def scenario() -> None:
-        async with serving(application(heard), reading_seconds=1.0) as served, served.connection() as client:
+        async with serving(application(heard), reading_seconds=60.0) as served, served.connection() as client:
             await client.say(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
             received = 0
             while data := await client.reader.read(1_048_576):
@@ -420,13 +434,14 @@ def test_beyond_so_many_requests_at_a_time_only_health_is_answered(heard: Heard)
         app = application(heard, most_at_a_time=3)
         app.include_router(health_router(list, lambda: b"metric 1\n", "text/plain"))
         async with serving(app) as served:
-            slow = [asyncio.create_task(served.ask("GET /slow?seconds=0.5")) for _ in range(3)]
-            await asyncio.sleep(0.2)
+            slow = [asyncio.create_task(served.ask("GET /held")) for _ in range(3)]
+            await under_way(app, 3)
             for request, body in (("GET /plain", b""), ("POST /octets", b"x" * LARGEST_BODY * 4)):
                 answer = await served.ask(request, body=body)
                 assert (answer.status, answer.error["code"], answer.headers["retry-after"]) == (503, "busy", "1")
             for path in ("/healthz", "/readyz", "/metrics"):
                 assert (await served.ask(f"GET {path}")).status == 200
+            app.state.release.set()
             assert [answer.status for answer in await asyncio.gather(*slow)] == [200] * 3
             assert (await served.ask("GET /plain")).status == 200
         assert ("test", "GET", "/plain", 503) in heard.requests
@@ -466,11 +481,13 @@ def test_a_connection_beyond_the_most_is_cut_and_the_others_live(heard: Heard) -
 
 def test_a_request_under_way_is_answered_when_the_server_stops(heard: Heard) -> None:
     async def scenario() -> None:
-        async with serving(application(heard)) as served:
-            asking = asyncio.create_task(served.ask("GET /slow?seconds=0.3"))
+        app = application(heard)
+        async with serving(app) as served:
+            asking = asyncio.create_task(served.ask("GET /held"))
             async with served.connection() as idle:
-                await asyncio.sleep(0.1)
-                await served.server.stop(5)
+                await under_way(app, 1)
+                asyncio.get_running_loop().call_later(0.2, app.state.release.set)
+                await served.server.stop(60)
                 assert (await asking).status == 200
                 assert await idle.rest() == b""
             with pytest.raises(ConnectionRefusedError):
@@ -481,12 +498,12 @@ def test_a_request_under_way_is_answered_when_the_server_stops(heard: Heard) -> 
 
 def test_a_request_that_takes_too_long_is_told_to_come_again(heard: Heard, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
-        async with serving(application(heard)) as served:
-            asking = asyncio.create_task(served.ask("GET /slow?seconds=30"))
-            await asyncio.sleep(0.1)
-            began = time.monotonic()
-            await served.server.stop(1)
-            assert time.monotonic() - began < 3
+        app = application(heard)
+        async with serving(app) as served:
+            asking = asyncio.create_task(served.ask("GET /held"))
+            await under_way(app, 1)
+            async with asyncio.timeout(60):
+                await served.server.stop(1)
             answer = await asking
         assert (answer.status, answer.error["code"]) == (503, "stopping")
         assert heard.failures == []
@@ -502,7 +519,7 @@ def test_signals_stay_with_whoever_had_them(heard: Heard) -> None:
         async with serving(application(heard)) as served:
             assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
             signal.raise_signal(signal.SIGTERM)
-            await asyncio.wait_for(came.wait(), 5)
+            await asyncio.wait_for(came.wait(), 60)
             assert (await served.ask("GET /plain")).status == 200
         asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
 

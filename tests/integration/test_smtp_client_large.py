@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from smtp_peer import Peer
-from smtp_setting import LOOPS, letters, mx_to, request, send, server_tls
+from smtp_setting import LOOPS, letters, mx_to, request, send, server_tls, timeouts_at
 
 from relay.mail.errors import StoreError
 from relay.ports import LongContent
@@ -92,9 +92,8 @@ def test_large_message_arrives_dot_stuffed_and_whole(loop: str, tls: bool, end: 
 def test_what_happens_before_the_terminator_is_no_doubt(fault: str, wanted: str, loop: str, sent_from) -> None:
     """A peer that leaves, accepts or stops reading in the middle cannot hold the message; a refusal is one."""
     with Peer({"body": fault}, offer=OFFER, listener=narrow()) as peer:
-        report = send(
-            mx_to(peer.port), request("ann@mx.example", "bob@mx.example"), content=sent_from(LARGE), loop=loop
-        )
+        transport = mx_to(peer.port, timeouts=timeouts_at("body", fault))
+        report = send(transport, request("ann@mx.example", "bob@mx.example"), content=sent_from(LARGE), loop=loop)
 
         assert letters(report) == wanted
     assert peer.messages == []
@@ -105,7 +104,7 @@ def test_what_happens_before_the_terminator_is_no_doubt(fault: str, wanted: str,
 def test_lost_answer_after_the_terminator_is_a_doubt(fault: str, loop: str, sent_from) -> None:
     """The peer has read all of it and never said so."""
     with Peer({"dot": fault}, offer=OFFER) as peer:
-        report = send(mx_to(peer.port), content=sent_from(LARGE), loop=loop)
+        report = send(mx_to(peer.port, timeouts=timeouts_at("dot", fault)), content=sent_from(LARGE), loop=loop)
 
         assert letters(report) == "?"
     assert len(peer.messages) == 1

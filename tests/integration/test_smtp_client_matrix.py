@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 from smtp_peer import OFFER, Peer
-from smtp_setting import authority, letters, mx_to, request, send, server_tls, smarthost_at
+from smtp_setting import authority, letters, mx_to, request, send, server_tls, smarthost_at, timeouts_at
 
 # An MX with opportunistic TLS: whatever breaks TLS costs the encryption, not the mail.
 MX = """
@@ -65,7 +65,7 @@ TO = ("ann@mx.example", "bob@mx.example", "cid@mx.example")
 def test_mx(stage: str, fault: str, wanted: str) -> None:
     """Direct delivery gives every recipient the outcome of the table, and a copy only where it says so."""
     with Peer({stage: fault}, tls=server_tls()) as peer:
-        report = send(mx_to(peer.port), request(*TO))
+        report = send(mx_to(peer.port, timeouts=timeouts_at(stage, fault)), request(*TO))
 
         assert wanted == letters(report)
     assert ("D" in wanted or stage == "dot") == any(peer.messages)
@@ -75,7 +75,8 @@ def test_mx(stage: str, fault: str, wanted: str) -> None:
 def test_smarthost(stage: str, fault: str, wanted: str, tmp_path) -> None:
     """A smarthost with TLS and AUTH gives every recipient the outcome of the table, on asyncio's own loop."""
     with Peer({stage: fault}, tls=server_tls(), auth="PLAIN LOGIN") as peer:
-        transport = smarthost_at(peer.port, folder=tmp_path, ca=authority(), username="user")
+        timeouts = timeouts_at(stage, fault)
+        transport = smarthost_at(peer.port, folder=tmp_path, ca=authority(), timeouts=timeouts, username="user")
         report = send(transport, request(*TO), loop="asyncio")
 
         assert wanted == letters(report)
@@ -87,6 +88,6 @@ def test_smarthost(stage: str, fault: str, wanted: str, tmp_path) -> None:
 def test_without_pipelining(stage: str, fault: str, wanted: str) -> None:
     """A peer without PIPELINING is spoken to one command at a time, with the same outcomes."""
     with Peer({stage: fault}, offer=OFFER[1:]) as peer:
-        report = send(mx_to(peer.port, starttls="off"), request(*TO))
+        report = send(mx_to(peer.port, starttls="off", timeouts=timeouts_at(stage, fault)), request(*TO))
 
         assert wanted == letters(report)

@@ -50,7 +50,7 @@ def test_idle_connection_says_quit() -> None:
 
     async def deliver_and_wait(transport, peer: Peer) -> None:
         await transport.deliver(request(), CONTENT)
-        deadline = time.monotonic() + 3
+        deadline = time.monotonic() + 60
         while not peer.sessions[0].ended and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
         assert len(transport._sender._pool) == 0
@@ -110,14 +110,12 @@ def test_close_ends_a_delivery_under_way() -> None:
         delivery = asyncio.create_task(transport.deliver(request(), CONTENT))
         while not peer.messages:
             await asyncio.sleep(0.01)
-        began = time.monotonic()
-        await transport.close()
-        report = await delivery
-        assert time.monotonic() - began < 0.5
-        return report
+        async with asyncio.timeout(60):
+            await transport.close()
+            return await delivery
 
     with Peer({"dot": "silence"}) as peer:
-        transport = plain(peer, timeouts={"final_dot": 60})
+        transport = plain(peer, timeouts={"final_dot": 3600})
         assert letters(asyncio.run(deliver_and_close(transport, peer))) == "?"
 
 
@@ -135,4 +133,4 @@ def test_cancelled_delivery_leaves_no_connection() -> None:
         await transport.close()
 
     with Peer({"dot": "silence"}) as peer:
-        asyncio.run(cancel(plain(peer, timeouts={"final_dot": 60}), peer))
+        asyncio.run(cancel(plain(peer, timeouts={"final_dot": 3600}), peer))

@@ -6,7 +6,7 @@ import ssl
 
 import pytest
 from smtp_peer import Peer
-from smtp_setting import CONTENT, LOOPS, letters, mx_to, request, send, server_tls
+from smtp_setting import CONTENT, LOOPS, TIMEOUTS, letters, mx_to, request, send, server_tls
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -63,7 +63,8 @@ def test_handshake_that_fails_costs_only_the_encryption(loop: str) -> None:
 def test_plain_text_after_the_220(loop: str) -> None:
     """A peer that says 220 and then no TLS is the same case: the handshake fails by time-out."""
     with Peer({"starttls": b"220 Go\r\n"}, tls=server_tls()) as peer:
-        assert letters(send(mx_to(peer.port), loop=loop)) == "D"
+        timeouts = TIMEOUTS.model_copy(update={"connect": 1.0})
+        assert letters(send(mx_to(peer.port, timeouts=timeouts), loop=loop)) == "D"
 
     assert peer.messages == [CONTENT]
 

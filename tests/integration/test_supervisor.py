@@ -30,7 +30,7 @@ def supervised(folder: Path, behaviour: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-def until(true: Callable[[], object], seconds: float = 15) -> None:
+def until(true: Callable[[], object], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "it did not happen"
@@ -59,7 +59,7 @@ def test_ready_is_said_once_every_worker_beats_and_sigterm_ends_all(tmp_path: Pa
         process.send_signal(signal.SIGHUP)
         until(lambda: (tmp_path / "hup0").exists() and (tmp_path / "hup1").exists())
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         assert not any(map(lives, workers))
 
 
@@ -70,7 +70,7 @@ def test_a_worker_that_is_killed_is_started_again_alone(tmp_path: Path) -> None:
         until(lambda: starts(tmp_path, 0) == 2)
         assert starts(tmp_path, 1) == 1
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         assert process.stderr is not None
         assert "worker 0 ended with -9; starting it again" in process.stderr.read()
 
@@ -80,7 +80,7 @@ def test_a_worker_that_hangs_is_killed_and_started_again(tmp_path: Path) -> None
         until(lambda: starts(tmp_path, 0) == 2)
         assert not lives(pid_of(tmp_path, "0.0"))
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
 
 def test_a_crash_loop_slows_down(tmp_path: Path) -> None:
@@ -92,14 +92,14 @@ def test_a_crash_loop_slows_down(tmp_path: Path) -> None:
         assert waits[1] >= 0.4
         assert waits[2] >= 0.8
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
 
 def test_a_bug_that_ends_a_worker_leaves_its_traceback(tmp_path: Path) -> None:
     with supervised(tmp_path, "bug") as process:
         until(lambda: starts(tmp_path, 0) >= 2)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         assert process.stderr is not None
         said = process.stderr.read()
     assert "RuntimeError: a bug of the worker" in said
@@ -108,7 +108,7 @@ def test_a_bug_that_ends_a_worker_leaves_its_traceback(tmp_path: Path) -> None:
 
 def test_a_worker_with_something_to_fix_ends_the_start_with_2(tmp_path: Path) -> None:
     with supervised(tmp_path, "refuse") as process:
-        assert process.wait(15) == 2
+        assert process.wait(60) == 2
         assert not (tmp_path / "ready").exists()
         assert starts(tmp_path, 0) == 1
         # The other may have been told to end before it could write its pid.

@@ -121,7 +121,7 @@ def test_a_worker_that_is_not_ready_yet_leaves_the_watchdog_of_the_others_alone(
     assert announced == [True]
 
 
-def _heard(manager: socket.socket, wanted: bytes, seconds: float = 30) -> bytes:
+def _heard(manager: socket.socket, wanted: bytes, seconds: float = 60) -> bytes:
     manager.settimeout(seconds)
     while True:
         message = manager.recv(1000)
@@ -167,7 +167,7 @@ def test_ports_bound_by_systemd_are_served(tmp_path: Path) -> None:
         )
     try:
         with _connected(port) as client:
-            client.settimeout(30)
+            client.settimeout(60)
             assert client.recv(100).startswith(b"220 localhost ESMTP")
     finally:
         process.terminate()
@@ -177,10 +177,10 @@ def test_ports_bound_by_systemd_are_served(tmp_path: Path) -> None:
 
 def _connected(port: int) -> socket.socket:
     """A connection, as soon as somebody listens."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while True:
         try:
-            return socket.create_connection(("127.0.0.1", port), timeout=5)
+            return socket.create_connection(("127.0.0.1", port), timeout=60)
         except ConnectionRefusedError:
             assert time.monotonic() < end
             time.sleep(0.05)

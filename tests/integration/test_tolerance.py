@@ -109,7 +109,7 @@ def test_a_client_that_keeps_to_the_rules_is_no_device(tmp_path: Path) -> None:
 def test_tls_1_0_is_spoken_where_old_tls_is_tolerated_and_counted(tmp_path: Path, loop: Any, tls: str) -> None:
     def client(door: FrontDoor) -> None:
         if tls == "implicit":
-            session: smtplib.SMTP = smtplib.SMTP_SSL("localhost", door.port, timeout=10, context=old_client())
+            session: smtplib.SMTP = smtplib.SMTP_SSL("localhost", door.port, timeout=60, context=old_client())
         else:
             session = door.smtp()
             session.starttls(context=old_client())

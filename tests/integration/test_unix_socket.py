@@ -39,7 +39,7 @@ def run(folder: Path, client: Callable[[str], None], **options) -> FrontDoor:
 
 def talk(path: str, words: bytes) -> bytes:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as session:
-        session.settimeout(10)
+        session.settimeout(60)
         session.connect(path)
         session.sendall(words)
         return read_all(session)
@@ -140,7 +140,7 @@ def test_a_real_client(tmp_path: Path, program: str) -> None:
 
     def client(path: str) -> None:
         words = CLIENTS[program].replace("PATH", path).split()
-        done = subprocess.run(words, input=MESSAGE, capture_output=True, timeout=30, check=False)
+        done = subprocess.run(words, input=MESSAGE, capture_output=True, timeout=60, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
     assert run(tmp_path, client).stored[0].account == "acme"

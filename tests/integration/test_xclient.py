@@ -58,7 +58,7 @@ def test_the_guard_counts_the_clients_named_and_forgets_them_when_they_leave(tmp
 
     def client(door: FrontDoor) -> None:
         def connect(address: str) -> tuple[socket.socket, bytes]:
-            session = socket.create_connection(("127.0.0.1", door.port), timeout=10)
+            session = socket.create_connection(("127.0.0.1", door.port), timeout=60)
             session.sendall(f"XCLIENT ADDR={address}\r\n".encode())
             return session, read_lines(session, 2).splitlines()[1][:3]
 

@@ -196,7 +196,7 @@ class Setting:
             self.settings, spool, self.transports, self.signer, self.clock, self.dice, self.heard, self.heard,
             may_tell=self.may_tell,
         )  # fmt: skip
-        self.feeder = Feeder(spool, self.engine, self.clock)
+        self.feeder = WatchedFeeder(spool, self.engine, self.clock)
 
     async def __aexit__(self, *error: object) -> None:
         await self.stop_feeding()
@@ -234,6 +234,10 @@ class Setting:
         """Wait until nothing is scheduled or in flight."""
         await until(lambda: not self.engine.active)
 
+    async def at_rest(self) -> None:
+        """Idle, and the feeder has nothing in hand that it read before this moment."""
+        await until(lambda: not (self.engine.active or self.feeder.busy))
+
     async def advance_to(self, when: float) -> None:
         """Let time pass, and the feeder look."""
         self.clock.time = when
@@ -244,7 +248,7 @@ class Setting:
         """Jump from due time to due time until nothing waits any more. Needs `feed()`."""
         end = self.clock.time + longest
         while self.clock.time < end:
-            await self.idle()
+            await self.at_rest()
             waiting = await self.spool.next_due_at(0.0)
             if waiting is None:
                 return
@@ -266,7 +270,24 @@ class Setting:
         return found["recipients"][index]
 
 
-async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+class WatchedFeeder(Feeder):
+    """Tells when it is awake."""
+
+    looking = False
+
+    @property
+    def busy(self) -> bool:
+        return self.looking or self._wake.is_set()
+
+    async def _feed(self) -> None:
+        self.looking = True
+        try:
+            await super()._feed()
+        finally:
+            self.looking = False
+
+
+async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait for what another task or thread does."""
     async with asyncio.timeout(seconds):
         while not condition():
