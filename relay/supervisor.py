@@ -169,6 +169,7 @@ class Supervisor:
         self._shared = shared(sockets, workers, lambda: read_snapshot(in_force.settings))
         self._children = [_Child(index) for index in range(workers)]
         self._stopping = False
+        self._looked_at = time.monotonic()
         self._code = 0
 
     def run(self) -> int:
@@ -183,6 +184,8 @@ class Supervisor:
 
     def _look_around(self) -> None:
         now = time.monotonic()
+        self._forgive(now - self._looked_at - 2 * _BEAT_SECONDS)
+        self._looked_at = now
         for child in self._children:
             self._listen(child, now)
             if not child.pid and not self._stopping and now >= child.start_at:
@@ -197,6 +200,12 @@ class Supervisor:
         if self._announced:
             # A sign of life of this process: one worker that starts slowly must not cost the others theirs.
             self._notifier.watchdog()
+
+    def _forgive(self, seconds: float) -> None:
+        """A machine that stood still let nobody beat: this process was silent for as long."""
+        if seconds > 0:
+            for child in self._children:
+                child.heard_at += seconds
 
     def _patience(self, child: _Child) -> float:
         """Seconds a worker may be silent: starting (recovering a large spool) and draining are silent work."""

@@ -70,7 +70,7 @@ class RelayProcess:
 
     def __init__(self, var: Path, sink_port: int, *, workers: int = 2, tree: Path | None = None) -> None:
         self.var = var
-        self.ports = {"plain": _free_port(), "login": _free_port()}
+        self.ports = dict(zip(("plain", "login"), _free_ports(2), strict=True))
         self.config = var / "relay.toml"
         self.log = var.parent.with_name(f"{var.parent.name}.log")
         self._workers = workers
@@ -187,7 +187,16 @@ def _runs(pid: int) -> bool:
         return False
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _free_ports(count: int) -> list[int]:
+    """Below those that outgoing connections take: a server that was killed wants its own again."""
+    found: list[int] = []
+    for port in random.sample(range(10_000, 32_000), 1000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        found.append(port)
+        if len(found) == count:
+            return found
+    raise RuntimeError("no free ports")

@@ -12,6 +12,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
+from relay.app import Sockets
+from relay.in_force import InForce
+from relay.ports import SystemClock
+from relay.settings import ServerSettings, Settings
+from relay.supervisor import Supervisor
+from relay.telemetry.systemd import Notifier
+
 CHILD = Path(__file__).with_name("supervised.py")
 
 
@@ -81,6 +90,25 @@ def test_a_worker_that_hangs_is_killed_and_started_again(tmp_path: Path) -> None
         assert not lives(pid_of(tmp_path, "0.0"))
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize(("looked", "returncode"), [(90.0, None), (0.5, -signal.SIGKILL)], ids=["all", "alone"])
+def test_a_machine_that_stood_still_costs_no_worker(looked: float, returncode: int | None) -> None:
+    """A worker is silent for 90 seconds; so was the supervisor, or it looked half a second ago."""
+    settings = Settings(server=ServerSettings(workers=2))
+    supervisor = Supervisor(InForce(lambda: settings), Sockets({}, []), Notifier({}, 1, SystemClock()), lambda: None)
+    now = time.monotonic()
+    with subprocess.Popen(["/bin/sleep", "600"]) as worker:
+        for child in supervisor._children:
+            child.pid, child.ready, child.heard_at = worker.pid, True, now - 90
+        supervisor._looked_at = now - looked
+        supervisor._look_around()
+        supervisor._look_around()
+        if returncode is None:
+            assert lives(worker.pid)
+            worker.kill()
+        else:
+            assert worker.wait(60) == returncode
 
 
 def test_a_crash_loop_slows_down(tmp_path: Path) -> None:
