@@ -43,16 +43,19 @@ class Told:
                     self.ended.add((message_id, int(n)))
 
 
-def run_and_kill(folder: Path, seed: int, seconds: float) -> str:
-    """The lines of a child that was killed `seconds` after it had opened the spool."""
+def run_and_kill(folder: Path, seed: int, seconds: float, after: bytes) -> str:
+    """The lines of a child that was killed `seconds` after it had said this."""
     with subprocess.Popen([sys.executable, str(CHILD), str(folder), str(seed)], stdout=subprocess.PIPE) as child:
         try:
             first = child.stdout.readline()
             assert first == b"open\n"
             os.set_blocking(child.stdout.fileno(), False)
-            lines, end = b"", time.monotonic() + seconds
-            while time.monotonic() < end:
+            lines, end = first, 0.0
+            while not end or time.monotonic() < end:
                 lines += child.stdout.read() or b""
+                if not end and after in lines:
+                    end = time.monotonic() + seconds
+                assert child.poll() is None
                 time.sleep(0.001)
         finally:
             child.kill()
@@ -102,7 +105,8 @@ def check_files(folder: Path, waiting) -> None:
 def test_whatever_was_told_of_outlives_a_kill_at_any_moment(tmp_path):
     dice, told, recovered = random.Random(11), Told(), 0
     for number in range(KILLS):
-        told.read(run_and_kill(tmp_path, number, dice.uniform(0.0, 0.15)))
+        after = b"ended" if number % 2 else b"open"
+        told.read(run_and_kill(tmp_path, number, dice.uniform(0.0, 0.15), after))
         recovered += asyncio.run(check(tmp_path, told))
     assert len(told.digests) > KILLS
     assert told.ended

@@ -67,7 +67,7 @@ def test_writers_in_several_processes_lose_nothing_and_share_nothing(tmp_path):
         writer.stdin.flush()
     while any(writer.poll() is None for writer in writers):
         registry.refresh()  # a server reading all along disturbs nobody
-    outputs = [writer.communicate(timeout=30) for writer in writers]
+    outputs = [writer.communicate(timeout=60) for writer in writers]
     assert [error for _, error in outputs] == [""] * 4
     assert sum(int(output) for output, _ in outputs) == 10
     registry.refresh(5)
@@ -106,7 +106,7 @@ def test_a_command_killed_in_mid_commit_is_rolled_back_by_the_reader(tmp_path, l
     if loaded:
         registry.refresh()
     killed = start(KILLED, tmp_path)
-    killed.communicate(timeout=30)
+    killed.communicate(timeout=60)
     assert killed.returncode == -signal.SIGKILL
     assert (tmp_path / f"{REGISTRY_FILE}-journal").stat().st_size > 0
     registry.refresh()

@@ -44,7 +44,7 @@ def test_who_is_cancelled_while_it_waits_or_holds_gives_it_back(tmp_path: Path) 
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        async with asyncio.timeout(30), turn():
+        async with asyncio.timeout(60), turn():
             pass
 
     asyncio.run(main())
@@ -68,7 +68,7 @@ def test_the_turn_of_a_process_that_was_killed_is_free(tmp_path: Path) -> None:
             await asyncio.sleep(0)
         assert not waiting.done()
         holder.kill()
-        await asyncio.wait_for(waiting, 30)
+        await asyncio.wait_for(waiting, 60)
 
     asyncio.run(main())
     holder.communicate()

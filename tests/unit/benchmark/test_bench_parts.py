@@ -201,9 +201,9 @@ def test_every_name_has_the_text_record_the_name_server_was_given():
     with name_server("v=spf1 -all") as address:
         host, port = address.split(":")
         question = dns.message.make_query("any.example", "TXT")
-        answer = dns.query.udp(question, host, port=int(port), timeout=5)
+        answer = dns.query.udp(question, host, port=int(port), timeout=60)
         assert '"v=spf1 -all"' in answer.answer[0].to_text()
-        assert not dns.query.udp(dns.message.make_query("any.example", "A"), host, port=int(port), timeout=5).answer
+        assert not dns.query.udp(dns.message.make_query("any.example", "A"), host, port=int(port), timeout=60).answer
 
 
 # --- the mail that is made -----------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ async def pass_time(one: Scene, seconds: float) -> None:
     if one._feeding is None:
         one.feed()
     await one.advance_to(one.clock.time + seconds)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while one.engine.active or ((due := await one.spool.next_due_at(0.0)) and due <= one.clock.time):
             await asyncio.sleep(0.001)
 

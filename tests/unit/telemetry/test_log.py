@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -228,10 +227,8 @@ def test_a_full_pipe_costs_lines_but_never_blocks() -> None:
     reader, writer = os.pipe()
     try:
         log = MailLog(_Clock(), format="json", descriptor=writer)
-        started = time.monotonic()
         for _ in range(3000):
             log.queued("id-1", "a@b.example", 1, 4096)
-        assert time.monotonic() - started < 5
 
         written = os.read(reader, 1 << 20).count(b"\n")
         log.queued("id-2", "a@b.example", 1, 4096)

@@ -30,7 +30,7 @@ class _Clock:
 def manager(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(str(tmp_path / "notify"))
-        listening.settimeout(5)
+        listening.settimeout(60)
         yield listening
 
 
@@ -61,7 +61,7 @@ def test_abstract_socket_is_reached() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         name = f"sendrelay-test-{os.getpid()}-{time.monotonic_ns()}"
         listening.bind("\0" + name)
-        listening.settimeout(5)
+        listening.settimeout(60)
         assert _notifier(NOTIFY_SOCKET="@" + name).ready()
         assert listening.recv(4096) == b"READY=1"
 
@@ -112,7 +112,7 @@ def test_sockets_arrive_with_their_names() -> None:
             pass_fds=order,
             capture_output=True,
             check=True,
-            timeout=30,
+            timeout=60,
         ).stdout
         os.close(null)
         assert json.loads(output) == [
