@@ -58,6 +58,7 @@ def test_a_message_sent_ahead_waits_and_goes_when_it_is_due_or_the_operator_says
         sender, body = server.facts["username"], f"From: {server.facts['username']}\r\nSubject: later\r\n\r\nx\r\n"
         client.sendmail(sender, ["soon@shop.example"], body, ["HOLDFOR=3"])
         client.sendmail(sender, ["hour@shop.example"], body, ["HOLDFOR=3600"])
+    until(lambda: server.log.count('"event":"queued"') == 2, server)
     (soon, hour) = (line for line in events(server) if line["event"] == "queued")
     server.arrived("soon@shop.example")
     until(lambda: "soon@shop.example" in states(server), server)
