@@ -9,12 +9,12 @@ Sources: RFC 5321 §5.1, RFC 7505 (null MX), RFC 3463 and RFC 5321 §4.1.3 (lite
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby, zip_longest
 from typing import Final
 
+from relay.mail.address import is_ip_address
 from relay.mail.errors import DnsTemporaryError
 from relay.mail.reply import Reply, printable, reply
 from relay.ports import Clock, DnsAnswer, MxHost, Random, RecordType, Resolver, SystemClock
@@ -108,7 +108,7 @@ class MxResolver:
         """
         shuffled = []
         for records in families:
-            addresses = [record for record in dict.fromkeys(records) if _is_address(record)]
+            addresses = [record for record in dict.fromkeys(records) if is_ip_address(record)]
             self._random.shuffle(addresses)
             shuffled.append(addresses)
         turns = (address for turn in zip_longest(*shuffled) for address in turn if address)
@@ -147,13 +147,6 @@ def _names(records: Sequence[str]) -> dict[str, int]:
 
 def _literal(domain: str) -> Sequence[MxHost] | Reply:
     text = domain[1:-1].removeprefix("ipv6:") if domain.endswith("]") else ""
-    if not _is_address(text) or domain.startswith("[ipv6:") != (":" in text):
+    if not is_ip_address(text) or domain.startswith("[ipv6:") != (":" in text):
         return reply(550, "5.1.2", f"{printable(domain, 255)} is no address literal")
     return (MxHost(domain, 0, (text,)),)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        return getattr(ipaddress.ip_address(text), "scope_id", None) is None
-    except ValueError:
-        return False

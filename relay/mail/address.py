@@ -133,6 +133,14 @@ def _to_a_label(label: str) -> str:
     return a_label
 
 
+def is_ip_address(text: str, *, zone: bool = False) -> bool:
+    """Whether it is one of IPv4 or IPv6; with `zone`, also one of a link, such as fe80::1%eth0 (RFC 4007 §11)."""
+    try:
+        return getattr(ipaddress.ip_address(text), "scope_id", None) is None or zone
+    except ValueError:
+        return False
+
+
 def domain_of(address: str) -> str:
     """The domain of an address already parsed once, in lower case; `""` for the null sender."""
     return address.rpartition("@")[2].lower()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from relay.settings.types import Name, OptionalPath, Rate, Seconds, Section, per_second
+from relay.settings.types import Name, NeededPath, OptionalPath, Rate, Seconds, Section, per_second
 
 ContactEvent = Literal["queued", "sent", "delivered", "bounced", "unsubscribed", "complained"]
 
@@ -16,7 +15,7 @@ class ContactsSettings(Section):
     """A marketing platform whose contacts follow the mail: recipients, and what became of them. None: none does."""
 
     kind: Literal["sendx", "sendlio", "sendios"] = Field(description="Platform")
-    api_key_file: Path = Field(description="File that holds the key alone")
+    api_key_file: NeededPath = Field(description="File that holds the key alone")
     accounts: tuple[str, ...] = Field((), description="Accounts whose recipients it hears of; empty: all")
     events: tuple[ContactEvent, ...] = Field(
         ("sent", "delivered", "bounced", "unsubscribed", "complained"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from relay.settings.types import (
     DeviceNetwork,
     Domain,
     Name,
+    NeededPath,
     Network,
     OptionalPath,
     OwnNetwork,
@@ -27,6 +29,7 @@ from relay.settings.types import (
     ProxyNetwork,
     Rate,
     Seconds,
+    SecondsOrNone,
     Section,
     Tolerance,
     is_loopback,
@@ -37,14 +40,14 @@ from relay.settings.types import (
 def _one_file(value: Any) -> Any:
     if isinstance(value, list | dict):
         raise ValueError("this is the main certificate's file; write further ones as [[tls.certificates]]")
-    return value or None
+    return None if value == "" else value
 
 
 class CertificateSettings(Section):
     """A further certificate, for clients that ask for one of its names (SNI); names are those it lists itself."""
 
-    certificate: Path = Field(description="PEM chain")
-    key: Path = Field(description="PEM private key")
+    certificate: NeededPath = Field(description="PEM chain")
+    key: NeededPath = Field(description="PEM private key")
 
 
 class TlsSettings(Section):
@@ -57,7 +60,10 @@ class TlsSettings(Section):
     minimum: Literal["1.2", "1.3"] = Field("1.2", description="Oldest TLS version a client may use")
     check_interval: Seconds = Field(30.0, description="Seconds between looks at whether the files have changed")
     expiry_warning: int = Field(
-        14, ge=0, description="Days left below which a certificate is warned of, daily in the log and by `relay cert`"
+        14,
+        ge=0,
+        le=36_500,
+        description="Days left below which a certificate is warned of, daily in the log and by `relay cert`",
     )
     certificates: tuple[CertificateSettings, ...] = ()
 
@@ -68,7 +74,19 @@ def _sender(text: str) -> str:
             return f"@{parse_address(f'x{text}').domain}"
         return str(parse_address(text))
     except AddressSyntaxError as error:
-        raise ValueError(f"{text}: {error}; write user@example.com, or @example.com for a domain") from None
+        raise ValueError(f"{error}; write user@example.com, or @example.com for a domain") from None
+
+
+def _mode(text: str) -> str:
+    if not re.fullmatch(r"0?[0-7]{3}", text):
+        raise ValueError('write permissions as "0660"')
+    return text
+
+
+def _user(text: str) -> str:
+    if not re.fullmatch(r"[a-zA-Z0-9._-]{1,64}", text):
+        raise ValueError('write the name or number of a user of this machine, such as "www-data"')
+    return text
 
 
 def _size(octets: int) -> int:
@@ -85,7 +103,7 @@ Senders = Annotated[tuple[Annotated[str, AfterValidator(_sender)], ...], Field(m
 class PeerSettings(Section):
     """A user of this machine who needs no password on a Unix socket: the kernel says who connects."""
 
-    user: str = Field(pattern=r"^[a-zA-Z0-9._-]{1,64}$", description="User name or number")
+    user: Annotated[str, AfterValidator(_user)] = Field(description="User name or number")
     account: Name = Field(description="Account its mail belongs to")
     senders: Senders = Field(description="Addresses and @domains it may send as")
 
@@ -98,7 +116,7 @@ class ListenerSettings(Section):
         "0.0.0.0", description="Address to listen on; another listener for IPv6 ('::'); or unix:/a/path"
     )
     port: Port = Field(0, description="Port to listen on; 0: the system's choice; none on a Unix socket")
-    mode: str = Field("0660", pattern=r"^0?[0-7]{3}$", description="Permissions of a Unix socket")
+    mode: Annotated[str, AfterValidator(_mode)] = Field("0660", description="Permissions of a Unix socket")
     owner: str = Field("", description="user:group a Unix socket belongs to, either may be left out; empty: as started")
     tls: Literal["starttls", "implicit", "none"] = Field("starttls", description="RFC 3207, RFC 8314, or plain text")
     role: Literal["submission", "mx"] = Field(
@@ -128,9 +146,9 @@ class ListenerSettings(Section):
     tls_minimum: Literal["", "1.2", "1.3"] = Field("", description="Oldest TLS version here; empty: tls.minimum")
     message_size: OwnSize = Field(0, description="Octets of a message here; 0: limits.message_size")
     recipients: int = Field(0, ge=0, description="Recipients a transaction here; 0: limits.recipients")
-    command_timeout: float = Field(0.0, ge=0, description="Seconds of silence here; 0: limits.command_timeout")
-    data_timeout: float = Field(0.0, ge=0, description="Seconds without data here; 0: limits.data_timeout")
-    session_timeout: float = Field(0.0, ge=0, description="Seconds of a session here; 0: limits.session_timeout")
+    command_timeout: SecondsOrNone = Field(0.0, description="Seconds of silence here; 0: limits.command_timeout")
+    data_timeout: SecondsOrNone = Field(0.0, description="Seconds without data here; 0: limits.data_timeout")
+    session_timeout: SecondsOrNone = Field(0.0, description="Seconds of a session here; 0: limits.session_timeout")
     peer: tuple[PeerSettings, ...] = ()
 
     def limited(self, limits: LimitSettings) -> LimitSettings:
@@ -228,11 +246,14 @@ class LimitSettings(Section):
     errors: int = Field(20, ge=1, description="5xx replies a session; 421 4.7.0 beyond")
     error_delay: float = Field(1.0, ge=0, le=30, description="Seconds a session is let wait after half of `errors`")
     auth_failures: int = Field(5, ge=1, description="Failed AUTH a session; 421 4.7.0 beyond")
-    duplicate_window: float = Field(
-        3600.0, ge=0, description="Seconds in which the same message of the same login is stored once; 0: always again"
+    duplicate_window: SecondsOrNone = Field(
+        3600.0, description="Seconds in which the same message of the same login is stored once; 0: always again"
     )
     future_release: int = Field(
-        604_800, ge=0, description="Seconds a message may ask to be held (HOLDFOR, Send-At); 0: not at all"
+        604_800,
+        ge=0,
+        le=1_000_000_000,
+        description="Seconds a message may ask to be held (HOLDFOR, Send-At); 0: not at all",
     )
     memory: int = Field(536_870_912, ge=1_048_576, description="Octets in flight a worker; 452 4.3.1 beyond")
 

@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import (
-    BaseModel,
-    ValidationError,
-)
+from pydantic import ValidationError
 
 from relay.mail.errors import SettingsError
 from relay.settings.whole import Settings
+from relay.settings.words import in_words
 
 
 def load_settings(path: Path) -> Settings:
     """Read and check a TOML file. Raises SettingsError: one line with file, key and fix."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # editors on Windows begin a file with a mark
     except OSError as error:
         raise SettingsError(f"{path}: cannot read it ({error.strerror}); check the path and its owner") from error
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path}: not UTF-8 text at byte {error.start}; save it as UTF-8") from error
+    if "\0" in text:
+        raise SettingsError(f"{path}: holds NUL octets, as UTF-16 text and damaged files do; save it as UTF-8")
     try:
         document = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # beside its own error: an integer too long, brackets too deep
-        reason = "nested too deep" if isinstance(error, RecursionError) else error
-        raise SettingsError(f"{path}: not valid TOML: {reason}") from error
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"{path}: not valid TOML: {_syntax(error)}") from error
     if (key := _nul_in(document)) is not None:
         raise SettingsError(f"{path}: {key}: holds a NUL, which no file name can; take it out")
     try:
         return Settings.model_validate(document)
     except ValidationError as error:
-        raise SettingsError(f"{path}: {explain(error)}") from error
+        raise SettingsError(f"{path}: {in_words(error, document, Settings)}") from error
 
 
 def _nul_in(value: Any, key: str = "") -> str | None:
@@ -46,31 +44,12 @@ def _nul_in(value: Any, key: str = "") -> str | None:
     return next((one for one in found if one is not None), None)
 
 
-def explain(error: ValidationError) -> str:
-    """The first of what is wrong, in one line: key and fix."""
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"]) or "settings"
-    if first["type"] == "extra_forbidden":
-        suggestion = difflib.get_close_matches(str(first["loc"][-1]), _known_keys(first["loc"][:-1]), n=1)
-        hint = f"did you mean {suggestion[0]!r}?" if suggestion else "remove it, or see config/relay.toml"
-        return f"{key}: unknown setting; {hint}"
-    message = first["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(first["input"], dict) else f" (found {first['input']!r})"
-    return f"{key}: {message}{shown}"
-
-
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    model: Any = Settings
-    for part in location:
-        if isinstance(part, int):
-            continue
-        fields = getattr(model, "model_fields", None)
-        if fields is None or part not in fields:
-            continue  # the name of a table such as [smarthost.NAME]
-        model = _model_in(fields[part].annotation)
-    return list(getattr(model, "model_fields", ()))
-
-
-def _model_in(annotation: Any) -> Any:
-    candidates = [annotation, *getattr(annotation, "__args__", ())]
-    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+def _syntax(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deep"
+    if not isinstance(error, tomllib.TOMLDecodeError):  # Python's own limits
+        return "a number is too long, or a date is none"
+    hint = (
+        "; text stands in quotes, and true and false are lower case" if str(error).startswith("Invalid value") else ""
+    )
+    return f"{error}{hint}"

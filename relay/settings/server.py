@@ -12,14 +12,14 @@ from pydantic import (
     field_validator,
 )
 
-from relay.settings.types import Port, Seconds, Section
+from relay.settings.types import NeededPath, Port, Seconds, SecondsOrNone, Section
 
 
 class ServerSettings(Section):
     """The process as a whole."""
 
     hostname: str = Field("", description="Name in the banner, EHLO, Received and Message-ID; empty: the machine's")
-    var: Path = Field(Path("/var/lib/sendrelay"), description="Folder for spool, keys and registry")
+    var: NeededPath = Field(Path("/var/lib/sendrelay"), description="Folder for spool, keys and registry")
     workers: int = Field(0, ge=0, le=255, description="Worker processes; 0: one a core")
     drain_timeout: Seconds = Field(25.0, description="Seconds to finish what is in flight after SIGTERM")
     user: str = Field("", description="User to become after binding the ports; empty: stay")
@@ -59,8 +59,8 @@ class DnsSettings(Section):
     timeout: Seconds = Field(5.0, description="Seconds for one question, retries included")
     trust_ad: bool = Field(False, description="Believe the AD flag: only for a validating resolver on this machine")
     cache_size: int = Field(10_000, ge=0, description="Answers kept")
-    minimum_ttl: float = Field(5.0, ge=0, description="Seconds an answer is kept at least")
-    maximum_ttl: float = Field(3600.0, ge=0, description="Seconds an answer is kept at most")
+    minimum_ttl: SecondsOrNone = Field(5.0, description="Seconds an answer is kept at least")
+    maximum_ttl: SecondsOrNone = Field(3600.0, description="Seconds an answer is kept at most")
 
 
 class SpoolSettings(Section):
@@ -68,9 +68,9 @@ class SpoolSettings(Section):
 
     file_threshold: int = Field(65_536, ge=0, description="Octets above which a body is a file of its own")
     minimum_free: int = Field(104_857_600, ge=0, description="Octets free below which MAIL gets 452 4.3.1")
-    history: float = Field(604_800.0, ge=0, description="Seconds a message can be looked up after it was received")
-    dead_letters: float = Field(
-        86_400.0, ge=0, description="Seconds the text of what bounced or expired is kept for `relay dead`; 0: not kept"
+    history: SecondsOrNone = Field(604_800.0, description="Seconds a message can be looked up after it was received")
+    dead_letters: SecondsOrNone = Field(
+        86_400.0, description="Seconds the text of what bounced or expired is kept for `relay dead`; 0: not kept"
     )
     dead_letters_size: int = Field(
         1_073_741_824, ge=0, description="Octets of dead letters a worker keeps at most; the oldest go first"

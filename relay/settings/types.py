@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -13,9 +13,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationInfo,
+    field_validator,
 )
 
-from relay.mail.address import parse_address
+from relay.mail.address import is_ip_address, parse_address
 from relay.mail.errors import AddressSyntaxError
 
 _WIDEST: Final = {4: 8, 6: 16}  # prefix lengths; 10.0.0.0/8 is the widest network of one's own
@@ -26,14 +28,30 @@ SHORTEST_POLL: Final = 10.0
 LONGEST_POLL: Final = 86_400.0
 Port = Annotated[int, Field(ge=0, le=65535)]
 Share = Annotated[float, Field(ge=0, le=1e6)]
-OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+_MOST: Final = 10**15
+OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)]
 
 
 def _countable(seconds: float) -> float:
     if seconds > 1e9:
         raise ValueError("1000000000 seconds (31 years) at the most")
     return seconds
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", text):
+        raise ValueError("a name is 1 to 63 of a-z, 0-9, dot, hyphen and underscore, and begins with a letter or digit")
+    return text
+
+
+def _file(value: Any) -> Any:
+    if value == "":
+        raise ValueError("is empty; write a path, such as /a/path")
+    return value
+
+
+def _pattern(text: str) -> str:
+    return text[:2] + _domain(text[2:]) if text.startswith("*.") else _domain(text)
 
 
 def _rate(text: str) -> str:
@@ -86,21 +104,21 @@ def _named(text: str, wanted: str) -> str:
     try:
         parse_address(f"x@{text}")
     except AddressSyntaxError as error:
-        raise ValueError(f"{text!r}: {error}; write {wanted}") from None
+        raise ValueError(f"{error}; write {wanted}") from None
     return text
 
 
 def is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
+    return is_ip_address(text, zone=True)
 
 
+Name = Annotated[str, AfterValidator(_name)]
+NeededPath = Annotated[Path, BeforeValidator(_file)]
 Seconds = Annotated[float, Field(gt=0), AfterValidator(_countable)]
+SecondsOrNone = Annotated[float, Field(ge=0), AfterValidator(_countable)]
 Address = Annotated[str, AfterValidator(_address)]
 Domain = Annotated[str, AfterValidator(_domain)]
+DomainPattern = Annotated[str, AfterValidator(_pattern)]
 Host = Annotated[str, AfterValidator(_host)]
 Dialect = Literal[
     "", "brevo", "mailgun", "mailjet", "mandrill", "postal", "postmark", "resend", "sendgrid", "sendpost", "ses",
@@ -116,7 +134,7 @@ MailboxProvider = Literal[
     "t-online", "yahoo", "yandex",
 ]  # fmt: skip
 SenderDomains = Annotated[
-    tuple[str, ...],
+    tuple[DomainPattern, ...],
     Field(description="Domains of MAIL FROM that are verified there; other mail goes elsewhere; empty: all"),
 ]
 
@@ -156,6 +174,22 @@ ProxyNetwork = Annotated[Network, AfterValidator(_of_proxies)]
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """It is 1 to Python."""
+        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation in (int, float):
+            raise ValueError("write a number, without quotes")
+        return value
+
+    @field_validator("*")
+    @classmethod
+    def _can_be_counted(cls, value: Any) -> Any:
+        """What is beyond files, counters and columns is a slip of the hand."""
+        if isinstance(value, int | float) and value > _MOST:
+            raise ValueError(f"write {_MOST} at the most")
+        return value
 
 
 def is_loopback(address: str) -> bool:

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     Field,
     field_validator,
     model_validator,
 )
 
-from relay.mail.address import parse_address
-from relay.mail.errors import AddressSyntaxError
+from relay.mail.address import to_ascii_domain
 from relay.mail.outcome import AfterDoubt
 from relay.presets import PRESETS, with_preset
 from relay.settings.types import (
     Address,
     Dialect,
+    Domain,
+    DomainPattern,
     Host,
     MailboxProvider,
     Name,
+    NeededPath,
     OptionalPath,
     Poll,
     Port,
     Rate,
     Seconds,
+    SecondsOrNone,
     Section,
     SenderDomains,
     Share,
@@ -43,22 +46,12 @@ def _bracketed_or_name(host: str) -> bool:
 class BouncesSettings(Section):
     """Return paths of our own: what comes back after a message was delivered is read and goes on to its sender."""
 
-    domain: str = Field(
+    domain: Annotated[Domain, AfterValidator(to_ascii_domain)] | Literal[""] = Field(
         "", description="Host in MAIL FROM of what goes out by MX; its MX names this relay; empty: the client's address"
     )
     per_recipient: bool = Field(
         False, description="A transaction for each recipient, so that every bounce says whom it is about"
     )
-
-    @field_validator("domain")
-    @classmethod
-    def _a_host(cls, domain: str) -> str:
-        if not domain:
-            return ""
-        try:
-            return parse_address(f"r@{domain}").ascii_domain
-        except AddressSyntaxError as error:
-            raise ValueError(f"{error}; write a host name such as bounces.example.com") from None
 
 
 class SiteSettings(Section):
@@ -67,7 +60,7 @@ class SiteSettings(Section):
     Domains with the same best MX hosts do anyway; `apple`, `google`, `microsoft` and `yahoo` are known without `mx`.
     """
 
-    mx: tuple[str, ...] = Field((), description="Names of its hosts; `*.example.com` matches all below")
+    mx: tuple[DomainPattern, ...] = Field((), description="Names of its hosts; `*.example.com` matches all below")
     concurrency: int = Field(0, ge=0, description="Deliveries at a time, at most; 0: delivery.destination_concurrency")
 
 
@@ -148,11 +141,13 @@ class DeliverySettings(Section):
 class RetrySettings(Section):
     """One retry profile: waits after the 1st, 2nd ... attempt; after the last wait's attempt it bounces."""
 
-    delays: tuple[Seconds, ...] = Field(description="Seconds to wait after each attempt, one number an attempt")
+    delays: tuple[Seconds, ...] = Field(
+        min_length=1, description="Seconds to wait after each attempt, one number an attempt"
+    )
     jitter: float = Field(0.15, ge=0, le=0.5, description="Share by which a wait varies, either way")
-    expire: float = Field(0.0, ge=0, description="Age in seconds after which it bounces whatever is left; 0: none")
-    delay_notice: float = Field(
-        14_400.0, ge=0, description="Age in seconds at which a sender is told that it still waits; 0: never"
+    expire: SecondsOrNone = Field(0.0, description="Age in seconds after which it bounces whatever is left; 0: none")
+    delay_notice: SecondsOrNone = Field(
+        14_400.0, description="Age in seconds at which a sender is told that it still waits; 0: never"
     )
 
 
@@ -166,15 +161,15 @@ class AccountSettings(Section):
     suppress: Literal["off", "bounces", "complaints", "all"] = Field(
         "off", description="What is reported later puts the recipient on the suppression list; off: no list is kept"
     )
-    suppress_for: float = Field(7_776_000.0, ge=0, description="Seconds such a recipient stays on it; 0: for good")
+    suppress_for: SecondsOrNone = Field(7_776_000.0, description="Seconds such a recipient stays on it; 0: for good")
 
 
 class MatchSettings(Section):
     """All conditions given must hold; `*.example.com` matches subdomains."""
 
     account: tuple[str, ...] = Field((), description="Accounts of the credential or key")
-    sender_domain: tuple[str, ...] = Field((), description="Domains of MAIL FROM")
-    recipient_domain: tuple[str, ...] = Field((), description="Domains of the recipient")
+    sender_domain: tuple[DomainPattern | Literal[""], ...] = Field((), description="Domains of MAIL FROM")
+    recipient_domain: tuple[DomainPattern, ...] = Field((), description="Domains of the recipient")
     mailbox_provider: tuple[MailboxProvider, ...] = Field(
         (), description="Providers of the recipient's mailbox, by their own domains, such as google"
     )
@@ -216,7 +211,7 @@ class RateMatchSettings(Section):
     candidate: tuple[str, ...] = Field(
         (), description="Ways out, as in via; counts for mail whose route names it first"
     )
-    recipient_domain: tuple[str, ...] = Field((), description="Domains of the recipient")
+    recipient_domain: tuple[DomainPattern, ...] = Field((), description="Domains of the recipient")
 
 
 class RateLimitSettings(Section):
@@ -305,7 +300,7 @@ class ProviderSettings(Section):
     """An HTTP email API. `kind` names the adapter; `options` are its own settings."""
 
     kind: Name = Field(description="Adapter, such as sendpost")
-    api_key_file: Path = Field(description="File that holds the key alone")
+    api_key_file: NeededPath = Field(description="File that holds the key alone")
     sender_domains: SenderDomains = ()
     base_url: str = Field("", description="Empty: the vendor's own")
     hook_token_file: OptionalPath = Field(
@@ -315,15 +310,14 @@ class ProviderSettings(Section):
     poll: Poll = Field(
         "", description="How often it is asked for news, such as 1m, where it cannot call back; empty: never"
     )
-    report_within: float = Field(
+    report_within: SecondsOrNone = Field(
         0.0,
-        ge=0,
         description="Seconds in which it tells of a message (callbacks, poll); silence puts others first; 0: unwatched",
     )
     unreported: Literal["sent", "in_doubt"] = Field(
         "sent", description="What it took and does not report on is sent all the same, or in_doubt: delivery.in_doubt"
     )
-    query_trust: float = Field(0.0, ge=0, description="As delivery.query_trust, for this provider; 0: that one")
+    query_trust: SecondsOrNone = Field(0.0, description="As delivery.query_trust, for this provider; 0: that one")
     ca_file: OptionalPath = Field(None, description="PEM file of CAs to trust; empty: the system's")
     timeout: Seconds = Field(60.0, description="Seconds without progress after which a call is given up")
     allow_private: bool = Field(False, description="Let base_url name a private or loopback address")

@@ -80,15 +80,19 @@ class Settings(Section):
         for route in self.route:
             for candidate in route.via:
                 self._check_candidate(f"route {route.name!r}", candidate)
-            if route.retry:
-                self.retry_profile(route.retry)
         for name, smarthost in self.smarthost.items():
             if smarthost.return_path == "bounces" and not self.bounces.domain:
                 raise ValueError(f"smarthost {name!r} uses return_path = 'bounces'; set bounces.domain too")
-        own = (one.retry for one in self.account.values() if one.retry)
-        for profile in (self.delivery.retry, *own, *(one.retry for one in self.contacts.values())):
-            self.retry_profile(profile)
+        self._check_retries()
         return self
+
+    def _check_retries(self) -> None:
+        named = {"delivery": self.delivery.retry} | {f"route.{one.name}": one.retry for one in self.route}
+        named |= {f"account.{name}": one.retry for name, one in self.account.items()}
+        named |= {f"contacts.{name}": one.retry for name, one in self.contacts.items()}
+        for table, profile in named.items():
+            if profile:
+                self.retry_profile(profile, f"{table}.retry")
 
     @property
     def gate_limits(self) -> LimitSettings:
@@ -124,12 +128,12 @@ class Settings(Section):
             raise ValueError(f"{user} uses {candidate!r}, but there is no [{kind}.{name}]; add it")
         raise ValueError(f"{user} uses {candidate!r}; use direct, capture, smarthost:NAME or provider:NAME")
 
-    def retry_profile(self, name: str) -> RetrySettings:
-        """The profile called `name`, own ones first. Raises ValueError with the known names."""
+    def retry_profile(self, name: str, key: str = "delivery.retry") -> RetrySettings:
+        """The profile called `name`, which `key` names, own ones first. Raises ValueError with the known names."""
         profile = self.retry.get(name) or RETRY_PROFILES.get(name)
         if profile is None:
             known = ", ".join(sorted({*self.retry, *RETRY_PROFILES}))
-            raise ValueError(f"no retry profile {name!r}; known: {known}")
+            raise ValueError(f"{key}: no retry profile {name!r}; add [retry.{name}], or use one of {known}")
         return profile
 
     def retry_profile_for(self, message: str, route: str | None, account: str) -> RetrySettings:

@@ -54,7 +54,7 @@ def checked_host(key: str, base_url: str, allow_private: bool, guard: AddressGua
     except ValueError as error:
         raise SettingsError(f"{key}: no URL: {error}") from error
     if url.scheme not in ("https", "http") or not host or url.user or url.query_string or url.fragment:
-        raise SettingsError(f"{key}: use https://host/path, without user, query or fragment (found {base_url!r})")
+        raise SettingsError(f"{key}: use https://host/path, without user, query or fragment")
     if url.scheme == "http" and not allow_private:
         raise SettingsError(f"{key}: the API key would travel in clear text; use https:// (or allow_private = true)")
     literal = host.replace(".", "").isdigit() or ":" in host

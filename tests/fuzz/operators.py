@@ -29,7 +29,7 @@ from relay.httpd.sandbox import sandbox_router
 from relay.mail.errors import OperatorError, SettingsError
 from relay.ports import SystemClock
 from relay.settings import ProviderSettings, Settings, load_settings
-from relay.settings.reading import explain
+from relay.settings.words import in_words
 from relay.transports.build import Door
 from relay.transports.providers import build_provider, provider_classes
 
@@ -95,7 +95,7 @@ def _bent_config(octets: bytes) -> None:
     try:
         Settings.model_validate(document)
     except ValidationError as error:
-        words = str(SettingsError(explain(error)))
+        words = str(SettingsError(in_words(error, document, Settings)))
         assert ": " in words
 
 

@@ -45,7 +45,7 @@ def test_what_is_in_force_reads_back_as_it_is() -> None:
         ('preset = "offce365"', r"relay.toml: smarthost.a: no preset 'offce365'; did you mean 'office365'\?"),
         ('preset = "zzz"', r"smarthost.a: no preset 'zzz'; known: brevo, gmail, "),
         ("port = 25", r"smarthost.a: host is missing; set it, or preset to one of brevo, gmail, "),
-        ("preset = 7", r"smarthost.a.preset: Input should be a valid string"),
+        ("preset = 7", r"smarthost.a.preset: write text in quotes"),
     ],
 )
 def test_a_mistake_is_told_with_file_key_and_fix(tmp_path: Path, line: str, words: str) -> None:

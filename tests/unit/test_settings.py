@@ -39,10 +39,13 @@ def device(network: str, *, sender: str = "@z.example", listener: str = "a") -> 
         ("[delivery]\nretyr = 'mta'\n", "delivery.retyr: unknown setting; did you mean 'retry'?"),
         ("[delivery.timeouts]\nbaner = 3\n", "delivery.timeouts.baner: unknown setting; did you mean 'banner'?"),
         ("[smarthost.x]\nhost = 'h'\nprt = 25\n", "smarthost.x.prt: unknown setting; did you mean 'port'?"),
-        ("[http]\nport = 'x'\n", "http.port: Input should be a valid integer"),
-        ("[http]\nport = 70000\n", "http.port: Input should be less than or equal to 65535 (found 70000)"),
-        ("[[listener]]\nname = 'a'\n", "listener.0: port is missing; set it, or address = 'unix:/a/path'"),
-        ("[delivery]\nretry = 'mat'\n", "no retry profile 'mat'; known: mta, otp, sendarix"),
+        ("[http]\nport = 'x'\n", 'http.port: write a whole number, without quotes (found "x")'),
+        ("[http]\nport = 70000\n", "http.port: write 65535 at the most (found 70000)"),
+        ("[[listener]]\nname = 'a'\n", "listener.a: port is missing; set it, or address = 'unix:/a/path'"),
+        (
+            "[delivery]\nretry = 'mat'\n",
+            "delivery.retry: no retry profile 'mat'; add [retry.mat], or use one of mta, otp, sendarix",
+        ),
         (
             "[[route]]\nname = 'r'\nvia = ['smarthost:x']\n",
             "route 'r' uses 'smarthost:x', but there is no [smarthost.x]; add it",
@@ -57,44 +60,44 @@ def device(network: str, *, sender: str = "@z.example", listener: str = "a") -> 
         ),
         (
             "[[listener]]\nname = 'a'\nport = 25\nproxy_protocol = ['0.0.0.0/0']\n",
-            "listener.0.proxy_protocol.0: 0.0.0.0/0 would let strangers claim any address; name your balancers and",
+            "listener.a.proxy_protocol: 0.0.0.0/0 would let strangers claim any address; name your balancers and",
         ),
         (
             "[[listener]]\nname = 'a'\nport = 25\nxclient = ['0.0.0.0/0']\n",
-            "listener.0.xclient.0: 0.0.0.0/0 would let strangers claim any address; name your balancers and proxies",
+            "listener.a.xclient: 0.0.0.0/0 would let strangers claim any address; name your balancers and proxies",
         ),
         (
             "[[listener]]\nname = 'a'\nport = 25\nproxy_protocol = ['::/8']\n",
-            "listener.0.proxy_protocol.0: ::/8 would let strangers claim any address; name your balancers and",
+            "listener.a.proxy_protocol: ::/8 would let strangers claim any address; name your balancers and",
         ),
         (
             "[[listener]]\nname = 'a'\nport = 25\ntls = 'none'\ntls_minimum = '1.3'\n",
-            "listener.0: tls_minimum goes with neither tls = 'none', client_ca nor old_tls; take one of them out",
+            "listener.a: tls_minimum goes with neither tls = 'none', client_ca nor old_tls; take one of them out",
         ),
         (
             "[[listener]]\nname = 'a'\nport = 25\nmessage_size = 100\n",
-            "listener.0.message_size: write octets, 1024 at least, or 0",
+            "listener.a.message_size: write octets, 1024 at least, or 0",
         ),
         (
             "[[listener]]\nname = 'a'\naddress = 'unix:s'\n",
-            "listener.0: write a Unix socket as unix:/run/sendrelay/submission.sock",
+            "listener.a: write a Unix socket as unix:/run/sendrelay/submission.sock",
         ),
         (
             "[[listener]]\nname = 'a'\nport = 25\npeer = [{user = 'x', account = 'y', senders = ['@z.example']}]\n",
-            "listener.0: peer is for a Unix socket",
+            "listener.a: peer is for a Unix socket",
         ),
         (
             "[[listener]]\nname = 'a'\naddress = 'unix:/s'\nrole = 'mx'\n",
-            "listener.0: role = 'mx', only_from, proxy_protocol and xclient mean nothing on a Unix socket",
+            "listener.a: role = 'mx', only_from, proxy_protocol and xclient mean nothing on a Unix socket",
         ),
         (
             device("0.0.0.0/0"),
-            "device.0.network.0: 0.0.0.0/0 lets strangers send mail; name the devices' own addresses",
+            "device.d.network: 0.0.0.0/0 lets strangers send mail; name the devices' own addresses",
         ),
         (device("203.0.113.0/28"), "203.0.113.0/28 lets strangers send mail; name the devices' own addresses, public"),
         (device("::/0"), "::/0 lets strangers send mail; name the devices' own addresses, public ones in a /64"),
         (device("8.0.0.0/6"), "8.0.0.0/6 lets strangers send mail"),
-        (device("10.0.0.0/8", sender="anybody"), "device.0.senders.0: anybody: address has no @domain; write"),
+        (device("10.0.0.0/8", sender="anybody"), "device.d.senders: address has no @domain; write"),
         (device("10.0.0.0/8", listener="b"), "device 'd' names the listener 'b'; those with a port: a"),
         (
             device("10.0.0.0/8") + device("10.0.0.0/8").partition("\n\n")[2].replace("'d'", "'e'"),
@@ -102,7 +105,7 @@ def device(network: str, *, sender: str = "@z.example", listener: str = "a") -> 
         ),
         (
             "[[limit]]\nname = 'l'\nrate = '10/s'\n",
-            "limit.0.rate: write it as 10/second, 300/minute, 5000/hour or 100000/day",
+            "limit.l.rate: write it as 10/second, 300/minute, 5000/hour or 100000/day",
         ),
         ("[[route]]\nname = 'r'\nvia = ['mx']\n", "route 'r' uses 'mx'; use direct, capture, smarthost:NAME"),
         (
@@ -129,7 +132,7 @@ def test_a_mistake_is_named_with_its_key_and_fix(tmp_path: Path, text: str, said
     ("text", "said"),
     [
         ("a = " + "[" * 100_000, "not valid TOML: nested too deep"),
-        ("a = " + "1" * 5000, "not valid TOML: Exceeds the limit"),
+        ("a = " + "1" * 5000, "not valid TOML: a number is too long"),
         ('"a\\u001b[2J\\nb" = 1\n', r"a\x1b[2J\nb: unknown setting"),
     ],
 )
@@ -140,7 +143,7 @@ def test_whatever_a_file_holds_it_is_refused_in_one_line(tmp_path: Path, text: s
 
 
 def test_a_route_without_candidates_is_refused(tmp_path: Path) -> None:
-    assert "route.0.via" in refusal(tmp_path, "[[route]]\nname = 'r'\nvia = []\n")
+    assert "route.r.via" in refusal(tmp_path, "[[route]]\nname = 'r'\nvia = []\n")
 
 
 def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
@@ -160,7 +163,7 @@ def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
         ("[server]\nworkers = 99999999999999999999", "server.workers: "),
         ("[delivery.timeouts]\nconnect = inf", "delivery.timeouts.connect: "),
         ("[spool]\nhistory = nan", "spool.history: "),
-        ("[retry.own]\ndelays = [1e308]", "retry.own.delays.0: "),
+        ("[retry.own]\ndelays = [1e308]", "retry.own.delays: "),
         ('[delivery]\nsource_address = "x y"', "delivery.source_address: write an IP address"),
         ('[delivery]\nmx_override = "[::1"', "delivery.mx_override: write host:port"),
         ('[delivery]\nmx_override = "::1:25"', "delivery.mx_override: write host:port"),
@@ -170,10 +173,10 @@ def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
         ('[delivery]\nmx_override = "a.example:x"', "delivery.mx_override: write host:port"),
         ('[delivery]\nmx_override = "a.example:65536"', "delivery.mx_override: write host:port"),
         ('[delivery]\nmx_override = "a.example:0"', "delivery.mx_override: write host:port"),
-        ('[smarthost.isp]\nhost = "a b"', "smarthost.isp.host: 'a b': "),
-        ('[inbound]\ndomains = ["a b"]', "inbound.domains.0: 'a b': "),
-        ('[inbound]\ndomains = ["a..ü"]', "inbound.domains.0: 'a..ü': "),
-        ('[inbound]\ndomains = [""]', "inbound.domains.0: '': "),
+        ('[smarthost.isp]\nhost = "a b"', "smarthost.isp.host: domain is not"),
+        ('[inbound]\ndomains = ["a b"]', "inbound.domains: domain is not"),
+        ('[inbound]\ndomains = ["a..ü"]', "inbound.domains: domain is not"),
+        ('[inbound]\ndomains = [""]', "inbound.domains: domain is not"),
         ('[inbound]\npostmaster = "nobody"', "inbound.postmaster: "),
         ('[issuer.idp]\nissuer = "x"\naudience = ["y"]\njwks_url = "https://[x"', "issuer.idp: jwks_url has to begin"),
     ],

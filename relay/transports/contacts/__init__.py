@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from relay.mail.errors import SettingsError
 from relay.ports import Clock, Resolver
 from relay.settings import ContactsSettings
+from relay.settings.words import in_words
 from relay.transports.contacts.base import Directory
 from relay.transports.contacts.client import HttpContacts
 from relay.transports.contacts.sendios import SendiosContacts
@@ -32,10 +33,7 @@ def build_directory(name: str, settings: ContactsSettings) -> Directory:
     try:
         options = directory.Options.model_validate(settings.options)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in (where, "options", *first["loc"]))
-        hint = f"; known: {', '.join(directory.Options.model_fields)}" if first["type"] == "extra_forbidden" else ""
-        raise SettingsError(f"{key}: {first['msg'].removeprefix('Value error, ')}{hint}") from error
+        raise SettingsError(in_words(error, settings.options, directory.Options, f"{where}.options")) from error
     try:
         directory.check(options, settings.events)
     except ValueError as error:

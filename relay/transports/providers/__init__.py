@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from relay.mail.errors import SettingsError
 from relay.settings import ProviderSettings
+from relay.settings.words import in_words
 from relay.transports.providers.base import OptionError, Provider
 
 ENTRY_POINT_GROUP = "sendrelay.providers"
@@ -56,11 +57,9 @@ def build_provider(name: str, settings: ProviderSettings) -> Provider:
     try:
         options = provider.Options.model_validate(settings.options)
     except ValidationError as error:
-        first = error.errors()[0]
-        cause = first.get("ctx", {}).get("error")
-        location = (cause.key,) if isinstance(cause, OptionError) else first["loc"]
-        key = ".".join(str(part) for part in ("provider", name, "options", *location))
-        known = ", ".join(provider.Options.model_fields)
-        hint = f"; known: {known}" if first["type"] == "extra_forbidden" else ""
-        raise SettingsError(f"{key}: {first['msg'].removeprefix('Value error, ')}{hint}") from error
+        key = f"provider.{name}.options"
+        cause = error.errors()[0].get("ctx", {}).get("error")
+        if isinstance(cause, OptionError):
+            raise SettingsError(f"{key}.{cause.key}: {cause}") from error
+        raise SettingsError(in_words(error, settings.options, provider.Options, key)) from error
     return provider(options, (settings.base_url or provider.url_for(options)).rstrip("/"))

@@ -93,7 +93,7 @@ def built(**options: Any) -> Provider:
         ({"id": "message.id"}, r"options\.id: a JSON pointer begins with /; did you mean /message/id\?"),
         ({"id": "/a~b"}, r"options\.id: a ~ in a JSON pointer is written ~0"),
         ({"statuses": {"42": "accepted"}}, r"options\.statuses.*: write a status as 422"),
-        ({"statuses": {"422": "gone"}}, r"options\.statuses\.422: Input should be 'accepted'"),
+        ({"statuses": {"422": "gone"}}, r"options\.statuses\.422: write 'accepted'"),
         ({"body": "multipart", "template": "", "fields": FORM, "headers": {"X": "{key}", "Content-Type": "a/b"}},
          r'options\.headers\.Content-Type: body = "multipart" sets it'),
     ],
