@@ -226,8 +226,8 @@ def _sendgrid(draft: Draft, name: str, value: str) -> None:
 
 def _sendgrid_filters(draft: Draft, filters: dict[str, Any]) -> None:
     for key, item in filters.items():
-        settings = item.get("settings", {}) if isinstance(item, dict) else {}
-        enabled = str(settings.get("enable", 1)) in ("1", "True", "true")
+        settings = item.get("settings") if isinstance(item, dict) else None
+        enabled = not isinstance(settings, dict) or str(settings.get("enable", 1)) in ("1", "True", "true")
         if key == "opentrack":
             draft.set(track_opens=enabled)
         elif key == "clicktrack":

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, Literal, cast, get_args
 
 from relay.mail.address import parse_address
@@ -134,7 +134,8 @@ def _hold_until(value: str) -> dict[str, float] | None:
     if not _DATE_TIME.match(value):
         return None
     try:
-        return {"hold_until": datetime.fromisoformat(value).timestamp()}
+        # In UTC it may lie outside the years there are.
+        return {"hold_until": datetime.fromisoformat(value).astimezone(UTC).timestamp()}
     except (ValueError, OverflowError):
         return None
 

@@ -78,6 +78,7 @@ def test_encoded_words_of_a_mail_library_are_read(lines: tuple[str, ...], asked:
         ("X-Relay-Track-Opens: yes", True, None),
         ('X-SMTPAPI: {"filters": {"opentrack": {"settings": {"enable": 0}}}}', False, None),
         ('X-SMTPAPI: {"filters": {"clicktrack": {"settings": {"enable": 1}}}}', None, True),
+        ('X-SMTPAPI: {"filters": {"opentrack": {"settings": []}}}', True, None),
         ("X-Mailgun-Track: no", False, False),
         ("X-Mailgun-Track-Clicks: htmlonly", None, True),
         ("X-PM-TrackOpens: true", True, None),
