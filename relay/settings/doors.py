@@ -18,6 +18,7 @@ from pydantic import (
 from relay.mail.address import parse_address
 from relay.mail.errors import AddressSyntaxError
 from relay.settings.types import (
+    BindAddress,
     DeviceNetwork,
     Domain,
     Name,
@@ -112,7 +113,7 @@ class ListenerSettings(Section):
     """One SMTP port, or Unix socket."""
 
     name: Name = Field(description="Name in log, metrics and FileDescriptorName=")
-    address: str = Field(
+    address: BindAddress = Field(
         "0.0.0.0", description="Address to listen on; another listener for IPv6 ('::'); or unix:/a/path"
     )
     port: Port = Field(0, description="Port to listen on; 0: the system's choice; none on a Unix socket")

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import (
     Field,
     field_validator,
+    model_validator,
 )
 
-from relay.settings.types import NeededPath, Port, Seconds, SecondsOrNone, Section
+from relay.settings.types import BindAddress, NeededPath, Port, Seconds, SecondsOrNone, Section
 
 
 class ServerSettings(Section):
@@ -47,7 +48,9 @@ class LogSettings(Section):
 class HttpSettings(Section):
     """Health, metrics and the HTTP interfaces."""
 
-    address: str = Field("127.0.0.1", description="Address to listen on; no key is asked for, so keep it private")
+    address: BindAddress = Field(
+        "127.0.0.1", description="Address to listen on; no key is asked for, so keep it private"
+    )
     port: Port = Field(8025, description="Port to listen on")
     enabled: bool = Field(True, description="false: no HTTP at all")
 
@@ -61,6 +64,12 @@ class DnsSettings(Section):
     cache_size: int = Field(10_000, ge=0, description="Answers kept")
     minimum_ttl: SecondsOrNone = Field(5.0, description="Seconds an answer is kept at least")
     maximum_ttl: SecondsOrNone = Field(3600.0, description="Seconds an answer is kept at most")
+
+    @model_validator(mode="after")
+    def _has_room_between(self) -> Self:
+        if self.minimum_ttl > self.maximum_ttl:
+            raise ValueError(f"minimum_ttl is above maximum_ttl ({self.maximum_ttl:g}); lower it, or raise that")
+        return self
 
 
 class SpoolSettings(Section):

@@ -27,6 +27,7 @@ _PRIVATE: Final = tuple(map(ipaddress.ip_network, _OWN.split()))
 SHORTEST_POLL: Final = 10.0
 LONGEST_POLL: Final = 86_400.0
 Port = Annotated[int, Field(ge=0, le=65535)]
+RemotePort = Annotated[int, Field(ge=1, le=65535)]
 Share = Annotated[float, Field(ge=0, le=1e6)]
 _MOST: Final = 10**15
 OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)]
@@ -100,6 +101,12 @@ def _host(text: str) -> str:
     return text if not text or is_address(text) else _named(text, "a host name or an IP address")
 
 
+def _bindable(text: str) -> str:
+    if not text:
+        raise ValueError("is empty; write 0.0.0.0 for every IPv4 address of this machine, or one such as 127.0.0.1")
+    return text if text.startswith("unix:") else _host(text)
+
+
 def _named(text: str, wanted: str) -> str:
     try:
         parse_address(f"x@{text}")
@@ -117,6 +124,7 @@ NeededPath = Annotated[Path, BeforeValidator(_file)]
 Seconds = Annotated[float, Field(gt=0), AfterValidator(_countable)]
 SecondsOrNone = Annotated[float, Field(ge=0), AfterValidator(_countable)]
 Address = Annotated[str, AfterValidator(_address)]
+BindAddress = Annotated[str, AfterValidator(_bindable)]
 Domain = Annotated[str, AfterValidator(_domain)]
 DomainPattern = Annotated[str, AfterValidator(_pattern)]
 Host = Annotated[str, AfterValidator(_host)]

@@ -25,8 +25,8 @@ from relay.settings.types import (
     NeededPath,
     OptionalPath,
     Poll,
-    Port,
     Rate,
+    RemotePort,
     Seconds,
     SecondsOrNone,
     Section,
@@ -97,7 +97,7 @@ class DeliverySettings(Section):
     )
     source_address: Address = Field("", description="Local address to send from; empty: the system's choice")
     mx_override: str = Field("", description="host:port used as every domain's MX (tests, sandbox)")
-    mx_port: Port = Field(25, description="Port of the MX hosts DNS names")
+    mx_port: RemotePort = Field(25, description="Port of the MX hosts DNS names")
     allow_private_mx: bool = Field(False, description="Connect to MX hosts with private or loopback addresses")
     delay_notices: Literal["asked", "all", "off"] = Field(
         "asked", description="Who is told that mail still waits: who asked by NOTIFY=DELAY, every sender, nobody"
@@ -264,7 +264,7 @@ class SmarthostSettings(Section):
 
     preset: str = Field("", description="Vendor whose host, TLS and limits are known; docs/howto/smarthosts.md")
     host: Host = Field("", description="Host name or address")
-    port: Port = Field(587, description="Port, such as 587, 465 or 25")
+    port: RemotePort = Field(587, description="Port, such as 587, 465 or 25")
     tls: Literal["starttls", "implicit", "none"] = Field("starttls", description="RFC 3207, RFC 8314, or plain text")
     verify: bool = Field(True, description="Check the certificate against the system's CAs or ca_file")
     ca_file: OptionalPath = Field(None, description="PEM file of CAs to trust; empty: the system's")

@@ -130,3 +130,18 @@ def test_a_route_may_name_the_null_sender_and_subdomains(tmp_path: Path) -> None
     path = tmp_path / "relay.toml"
     path.write_text("[[route]]\nname = 'r'\nvia = ['direct']\nmatch = {sender_domain = ['', '*.a.example']}\n")
     assert load_settings(path).route[0].match.sender_domain == ("", "*.a.example")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('[http]\naddress = ""\n', "http.address: is empty; write 0.0.0.0 for every IPv4 address of this machine"),
+        ('[[listener]]\nname = "a"\nport = 0\naddress = ""\n', "listener.a.address: is empty; write 0.0.0.0"),
+        ('[[listener]]\nname = "a"\nport = 0\naddress = "x y"\n', "write a host name or an IP address"),
+        ("[delivery]\nmx_port = 0\n", "delivery.mx_port"),
+        ('[smarthost.x]\nhost = "a.example"\nport = 0\n', "smarthost.x.port"),
+        ("[dns]\nminimum_ttl = 60\nmaximum_ttl = 30\n", "minimum_ttl is above maximum_ttl (30)"),
+    ],
+)
+def test_a_value_that_would_only_fail_later_is_refused_at_once(tmp_path: Path, content: str, told: str) -> None:
+    assert told in refusal(tmp_path / "relay.toml", content)
