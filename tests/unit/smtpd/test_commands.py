@@ -49,3 +49,9 @@ def test_a_submitter_that_is_no_address_in_xtext_is_refused(value: bytes) -> Non
         parse_mail(b"FROM:<a@b.example> AUTH=" + value)
 
     assert str(refused.value.reply) == "501 5.5.4 Bad value for MAIL parameter AUTH"
+
+
+def test_a_time_before_the_first_year_is_no_value() -> None:
+    """In UTC it has no date, so what is said of it later could not be written."""
+    with pytest.raises(CommandError, match="HOLDUNTIL"):
+        parse_mail(b"FROM:<> HOLDUNTIL=0001-01-01T00:00:00+23:59")
