@@ -127,6 +127,17 @@ class _Connection(H11Protocol):
         super().data_received(data)
         self._await_request()
 
+    def send_400_response(self, msg: str) -> None:
+        """What came is no HTTP. The app may have begun on its header, and has nobody to answer any more."""
+        begun = self.cycle
+        if begun is not None:
+            begun.disconnected = True
+            begun.message_event.set()
+        if begun is not None and begun.response_started and not begun.response_complete:
+            self.transport.close()
+        else:
+            super().send_400_response(msg)
+
     def on_response_complete(self) -> None:
         super().on_response_complete()
         # Between requests the keep-alive time counts; here the next one has begun, sent before we had answered.

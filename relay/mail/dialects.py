@@ -11,6 +11,7 @@ Resend-Idempotency-Key, SendPost X-SendPost-* and X-SP-*, Postal X-Postal-Tag). 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
@@ -83,12 +84,19 @@ _Reader = Callable[[Draft, str, str], None]
 
 def _object(name: str, value: str) -> dict[str, Any]:
     try:
-        found = json.loads(value)
+        found = json.loads(value, parse_constant=_number, parse_float=_number)
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise DirectiveError(f"{name}: not a JSON object; correct or remove it")
     return found
+
+
+def _number(text: str) -> float:
+    """NaN and Infinity are Python's, not JSON's (RFC 8259 §6), and so is 1e999: no provider could read them."""
+    if not math.isfinite(number := float(text)):
+        raise ValueError(text)
+    return number
 
 
 def _switch(name: str, value: str) -> bool:

@@ -330,8 +330,23 @@ def test_a_body_without_a_length_is_counted(heard: Heard) -> None:
         GET + b"Content-Length: \xb2\r\n\r\n",
         GET + b"Host: other.example\r\n\r\n",
         b"GET /plain HTTP/1.1\r\n\r\n",
+        GET + b"Transfer-Encoding: chunked\r\n\r\n-1\r\nx",
+        b"POST /octets HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n-1\r\nx",
     ],
-    ids=["field", "fields", "path", "tls", "smtp", "two-lengths", "negative", "superscript", "two-hosts", "no-host"],
+    ids=[
+        "field",
+        "fields",
+        "path",
+        "tls",
+        "smtp",
+        "two-lengths",
+        "negative",
+        "superscript",
+        "two-hosts",
+        "no-host",
+        "chunk-at-once",
+        "chunk-later",
+    ],
 )
 def test_what_is_no_request_is_refused_without_a_word_in_the_log(
     heard: Heard, head: bytes, caplog: pytest.LogCaptureFixture

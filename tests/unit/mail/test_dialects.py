@@ -144,6 +144,8 @@ def test_what_only_one_vendor_understands_is_kept_for_it() -> None:
         ('X-SMTPAPI: {"filters": {"footer": {"settings": {"enable": 1}}}}', "would change the text"),
         ("X-SMTPAPI: {category", "not a JSON object"),
         ("X-SMTPAPI: " + "[" * 5000, "not a JSON object"),
+        ('X-SMTPAPI: {"unique_args": {"a": NaN}}', "not a JSON object"),
+        ('X-SMTPAPI: {"unique_args": {"a": 1e999}}', "not a JSON object"),
         ('X-MSYS-API: {"bcc": [{"email": "a@b.example"}]}', "RCPT TO alone"),
         ('X-MSYS-API: {"options": {"sandbox": true}}', "asks for a test that is not sent"),
         ("X-Mailgun-Drop-Message: yes", "asks for a test that is not sent"),
