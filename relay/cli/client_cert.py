@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from relay.auth.certificates import certificate_names, plain_name
-from relay.cli.common import fail
+from relay.cli.common import fail, octets_of
 from relay.cli.registry_verbs import JsonOption, listing, opened, say, when
 
 app = typer.Typer(help="Client certificates that log in by AUTH EXTERNAL.", no_args_is_help=True)
@@ -69,9 +69,7 @@ def _typed(name: str) -> str:
 
 def _of_file(file: Path) -> str:
     try:
-        certificate = x509.load_pem_x509_certificate(file.read_bytes())
-    except OSError as error:
-        fail(f"{file}: cannot read it ({error.strerror}); check the path")
+        certificate = x509.load_pem_x509_certificate(octets_of(file))
     except ValueError:
         fail(f"{file}: no PEM certificate in it; name the client's certificate")
     return certificate_names(certificate.public_bytes(Encoding.DER))[0]

@@ -36,6 +36,16 @@ def operator_errors() -> Iterator[None]:
         yield
     except OperatorError as error:
         fail(error)
+    except UnicodeEncodeError:
+        fail("an argument is not in UTF-8; write it anew on a terminal that is")
+
+
+def octets_of(file: Path) -> bytes:
+    """What is in a file the operator named."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        fail(f"{file}: cannot read it ({error.strerror}); check the path")
 
 
 @contextmanager

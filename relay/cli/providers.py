@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from relay.cli.common import config_path, fail, in_file, load, operator_errors, print_json
+from relay.cli.common import config_path, fail, in_file, load, octets_of, operator_errors, print_json
 from relay.mail.dialects import has_directives, read_directives, without_directives
 from relay.mail.directives import NO_DIRECTIVES
 from relay.mail.envelope import Envelope, Recipient
@@ -52,10 +52,7 @@ def explain(
 ) -> None:
     """Per provider: whether it would carry the message, what would be lost, and in which calls."""
     settings = load(ctx)
-    try:
-        content = fixed_line_ends(message.read_bytes())
-    except OSError as error:
-        fail(f"{message}: cannot read it: {error.strerror}")
+    content = fixed_line_ends(octets_of(message))
     with operator_errors(), in_file(config_path(ctx)):
         providers = _built(settings)
     if not providers:

@@ -15,10 +15,11 @@ from typing import Annotated, Literal
 import aiosmtplib
 import typer
 
-from relay.cli.common import fail, load, operator_errors, print_json, reachable
+from relay.cli.common import fail, load, octets_of, operator_errors, print_json, reachable
 from relay.cli.sandbox import SANDBOX_FILE, kept_offset
+from relay.mail.address import parse_address
 from relay.mail.dates import date_time
-from relay.mail.errors import SettingsError
+from relay.mail.errors import AddressSyntaxError, SettingsError
 from relay.settings import ListenerSettings, Settings
 from relay.transports.probe import submit
 
@@ -41,8 +42,9 @@ def send(
     settings = load(ctx)
     with operator_errors():
         user, password, offset = _credentials(settings, username, password_file)
+        _check_addresses([*recipients, sender] if sender else recipients)
         listener = _listener(settings)
-        content = eml.read_bytes() if eml else _message(sender or user, recipients, subject, text)
+        content = octets_of(eml) if eml else _message(sender or user, recipients, subject, text)
         host = reachable(listener.address)
         tls: Literal["implicit", "starttls"] = "implicit" if listener.tls == "implicit" else "starttls"
         try:
@@ -76,12 +78,27 @@ def _credentials(settings: Settings, username: str, password_file: Path | None) 
     file = settings.server.var / SANDBOX_FILE
     facts = jsonlib.loads(file.read_text()) if settings.sandbox.enabled and file.exists() else {}
     if username and password_file:
-        return username, password_file.read_text().splitlines()[0], offset
+        return username, _first_line(password_file), offset
     if username and (password := os.environ.get("RELAY_PASSWORD")):
         return username, password, offset
     if not facts:
         raise SettingsError("give --username with --password-file, or the password in $RELAY_PASSWORD")
     return facts["username"], facts["password"], offset
+
+
+def _first_line(file: Path) -> str:
+    try:
+        return octets_of(file).decode().splitlines()[0]
+    except (UnicodeDecodeError, IndexError):
+        fail(f"{file}: its first line is no password in UTF-8")
+
+
+def _check_addresses(addresses: list[str]) -> None:
+    for address in addresses:
+        try:
+            parse_address(address)
+        except AddressSyntaxError as error:
+            fail(f"{address!r}: {error}")
 
 
 def _listener(settings: Settings) -> ListenerSettings:
@@ -100,7 +117,7 @@ def _message(sender: str, recipients: list[str], subject: str, text: str) -> byt
     message = EmailMessage()
     message["From"] = sender
     message["To"] = ", ".join(recipients)
-    message["Subject"] = subject
+    message["Subject"] = " ".join(subject.splitlines())
     message["Date"] = date_time(time.time())
     message["Message-ID"] = make_msgid(domain=sender.rpartition("@")[2] or "localhost")
     message.set_content(sys.stdin.read() if text == "-" else text)
