@@ -15,6 +15,7 @@ from typing import Any, Final, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 _LONGEST: Final = 80  # letters of a value that are shown
+_FEW: Final = 10  # settings of a table that are listed although the one that was meant is known
 _SCALARS: Final = (str, int, float)
 _SECRET: Final = re.compile(r"(_file|password|secret|token|key)$")
 _NO_NUMBER: Final = "write a whole number, without quotes"
@@ -115,7 +116,8 @@ def _found(name: str, value: Any) -> str:
 def _instead(name: str, parents: tuple[int | str, ...], model: type[BaseModel]) -> str:
     fields = list(getattr(_inside(parents, model), "model_fields", ()))
     near = difflib.get_close_matches(name, fields, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"remove it; known: {', '.join(fields)}"
+    known = f"known: {', '.join(fields)}" if not near or len(fields) <= _FEW else ""
+    return f"did you mean {near[0]!r}? {known}".rstrip() if near else f"remove it; {known}"
 
 
 def _container(location: tuple[int | str, ...], model: type[BaseModel], prefix: str) -> str:
